@@ -1,0 +1,90 @@
+"""What a network driver is: a technique that makes networks and endpoints real.
+
+A driver is pure functions over the model and a `Kernel`. It keeps no state, sees no store, no
+engine and no other driver. The engine calls it in this order, persists between the calls, and
+undoes in reverse::
+
+    plan_network → create_network → [ plan_endpoint → join → leave ]* → delete_network
+
+Every deleting method succeeds when what it deletes is gone.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import Protocol
+
+from dovetail.kernel.protocol import Kernel, Netns
+from dovetail.model.attachment import Attachment
+from dovetail.model.endpoint import Endpoint
+from dovetail.model.network import Network
+
+__all__ = ["Driver", "Difference"]
+
+Difference = str
+"""One sentence saying how the kernel differs from what a driver made (CNI CHECK prints them)."""
+
+
+class Driver(Protocol):
+    """One network technique. `undo` collects the reverse of each kernel change as it is made."""
+
+    name: str
+    """As in ``-d NAME``."""
+
+    addressed: bool
+    """Whether networks of this driver have subnets (bridge) or not (null, host)."""
+
+    def options(self) -> dict[str, str]:
+        """Name each option key this driver knows, with one line saying what it does."""
+        ...
+
+    def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
+        """Check `network` and fill in what the driver decides: link, adopted, mtu, firewall.
+
+        Reads the kernel, changes nothing. Raises InvalidArgument for an unknown or bad option
+        (`where` is ``$.options.KEY``) and Conflict where a link of that name is of another kind.
+        """
+        ...
+
+    def create_network(self, kernel: Kernel, network: Network, store_id: str, undo: ExitStack) -> None:
+        """Make it so. Called again for a network that exists (after a reboot, a repair): idempotent."""
+        ...
+
+    def delete_network(self, kernel: Kernel, network: Network) -> None:
+        """Remove what create_network made; an adopted link loses only what was given to it."""
+        ...
+
+    def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """Fill in what the driver decides before anything exists: link, mac."""
+        ...
+
+    def join(
+        self,
+        kernel: Kernel,
+        network: Network,
+        endpoint: Endpoint,
+        *,
+        sandbox: Netns | None,
+        ifname: str,
+        store_id: str,
+        undo: ExitStack,
+    ) -> Attachment:
+        """Put the endpoint's interface into `sandbox` as `ifname`, addressed, routed and up.
+
+        `sandbox` None hands the interface over instead: it waits in the host namespace under
+        `Attachment.handover` and the caller (dockerd) moves, names and addresses it.
+        Raises AlreadyExists where the sandbox has an interface of that name.
+        """
+        ...
+
+    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
+        """Remove the endpoint's interface, wherever its ends are now."""
+        ...
+
+    def check(self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None) -> list[Difference]:
+        """Compare the kernel with the endpoint's attachment; change nothing."""
+        ...
+
+    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
+        """Say whether a joined endpoint still has its interface; `links` are the host's link names now."""
+        ...

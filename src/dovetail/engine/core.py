@@ -1,0 +1,61 @@
+"""What every part of the engine shares: the things it was composed of."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from dovetail.drivers.protocol import Driver
+from dovetail.engine.locks import Locks
+from dovetail.engine.trace import Tracer
+from dovetail.errors import NotFound
+from dovetail.features.protocol import Feature
+from dovetail.ipam.protocol import IpamDriver
+from dovetail.kernel.protocol import Kernel
+from dovetail.store.protocol import Store
+
+__all__ = ["Core"]
+
+
+@dataclass(frozen=True, slots=True)
+class Core:
+    """The composed parts. `assembly.py` builds one; nothing in the engine names a concrete class.
+
+    kernel: a handle on the host's namespace. ruleset: text of the static nftables table that
+    `features` fill with elements. netns_dir: where namespaces that dovetail makes are mounted.
+    boot_id: of this boot (/proc/sys/kernel/random/boot_id). orphan_grace_s: how long an address that
+    Docker asked for may wait for its endpoint before it is taken back.
+    """
+
+    kernel: Kernel
+    store: Store
+    drivers: Mapping[str, Driver]
+    ipams: Mapping[str, IpamDriver]
+    features: Sequence[Feature]
+    ruleset: str
+    locks: Locks
+    netns_dir: str
+    boot_id: str
+    tracer: Tracer = field(default_factory=Tracer)
+    orphan_grace_s: float = 60.0
+    lock_timeout_s: float = 20.0
+
+    def driver(self, name: str) -> Driver:
+        """Look a network driver up by name."""
+        try:
+            return self.drivers[name]
+        except KeyError:
+            raise NotFound("network driver", name, hint=f"there are {', '.join(sorted(self.drivers))}") from None
+
+    def ipam(self, name: str) -> IpamDriver:
+        """Look an address driver up by name."""
+        try:
+            return self.ipams[name]
+        except KeyError:
+            raise NotFound("IPAM driver", name, hint=f"there are {', '.join(sorted(self.ipams))}") from None
+
+    @staticmethod
+    def now() -> float:
+        """Seconds since the epoch."""
+        return time.time()

@@ -1,0 +1,30 @@
+"""What a feature is: something either face can add to a network or an endpoint.
+
+The firewall's features say which *elements* a network or an endpoint contributes to the static
+ruleset; the engine adds, removes and reconciles them. Nothing else of the firewall ever changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from dovetail.model.element import Element
+from dovetail.model.endpoint import Endpoint
+from dovetail.model.network import Network
+
+__all__ = ["Feature"]
+
+
+class Feature(Protocol):
+    """Pure functions from the model to elements of ``table inet dovetail``."""
+
+    name: str
+
+    def network_elements(self, network: Network) -> Sequence[Element]:
+        """Give what `network` needs while it exists."""
+        ...
+
+    def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
+        """Give what `endpoint` needs while it is joined (its published ports, for one)."""
+        ...

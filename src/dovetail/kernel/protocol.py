@@ -1,0 +1,243 @@
+"""The kernel as the rest of dovetail sees it: some thirty verbs in the vocabulary of ``ip`` and ``nft``.
+
+`LinuxKernel` carries them out, `RecordingKernel` writes each as the command it equals, and a
+test's fake raises where it is told to. A handle is bound to one network namespace; `inside`
+gives a handle to another.
+
+Every verb raises KernelError (with the kernel's extended ACK text), or where the meaning is
+known NotFound, AlreadyExists or PermissionDenied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from contextlib import AbstractContextManager
+from typing import NamedTuple, Protocol
+
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
+from dovetail.model.attachment import Route
+from dovetail.model.element import Element
+from dovetail.model.mac import Mac
+
+__all__ = ["Kernel", "KernelRoute", "Link", "LinkSpec", "Netns"]
+
+
+class Netns(Protocol):
+    """An open network namespace; `close` it, or use it in a ``with``.
+
+    path: as the caller gave it, empty when it came as a descriptor. inode: identifies the
+    namespace while it is open (st_ino of nsfs).
+    """
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def inode(self) -> int: ...
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+    def __enter__(self) -> Netns: ...
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Link(NamedTuple):
+    """A link as the kernel has it. `kind` is IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC."""
+
+    name: str
+    ifindex: int
+    kind: str = ""
+    mac: str = ""
+    mtu: int = 0
+    up: bool = False
+    master: int = 0
+    alias: str = ""
+    peer_ifindex: int = 0
+
+
+class LinkSpec(NamedTuple):
+    """One end of a veth pair that is to be made.
+
+    netns: where it is born (None: this handle's namespace). master: bridge to enslave it to.
+    hairpin, isolated: flags of the bridge port (IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED).
+    """
+
+    name: str
+    mac: Mac | None = None
+    mtu: int = 0
+    netns: Netns | None = None
+    master: str = ""
+    hairpin: bool = False
+    isolated: bool = False
+    alias: str = ""
+    up: bool = False
+
+
+class KernelRoute(NamedTuple):
+    """A route of the main table; `gateway` None is on-link."""
+
+    destination: IPNetwork
+    gateway: IPAddress | None
+    link: str
+
+
+class Kernel(Protocol):
+    """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
+
+    # -- namespaces ---------------------------------------------------------------------------
+    @property
+    def netns_inode(self) -> int:
+        """Inode of this handle's namespace."""
+        ...
+
+    def open_netns(self, path: str) -> Netns:
+        """Open a namespace by path.
+
+        Raises InvalidArgument where the path is missing or is no network namespace (fstatfs is not
+        NSFS_MAGIC, or NS_GET_NSTYPE is not CLONE_NEWNET): the sentence names the path.
+        """
+        ...
+
+    def netns_from_fd(self, fd: int, path: str = "") -> Netns:
+        """Adopt an open descriptor of a namespace (the shim sends one); `close` closes it."""
+        ...
+
+    def create_netns(self, path: str) -> Netns:
+        """Make a namespace with its ``lo`` up and bind-mount it at `path`, as ``ip netns add``.
+
+        Needs CAP_SYS_ADMIN. Raises AlreadyExists where `path` is a namespace already.
+        """
+        ...
+
+    def delete_netns(self, path: str) -> None:
+        """Unmount and remove `path`; what is gone already is no error."""
+        ...
+
+    def inside(self, netns: Netns) -> AbstractContextManager[Kernel]:
+        """Give a handle to `netns`, as ``ip -n``; the handle closes with the ``with``."""
+        ...
+
+    def batch(self) -> AbstractContextManager[None]:
+        """Collect the mutating link, address and route verbs called inside and send them as one message train.
+
+        The first that fails raises when the block ends; later ones are still attempted by the kernel.
+        """
+        ...
+
+    # -- links --------------------------------------------------------------------------------
+    def link(self, name: str) -> Link | None:
+        """Look one link up by name."""
+        ...
+
+    def links(self) -> list[Link]:
+        """List all links; safe against concurrent changes (NLM_F_DUMP_INTR is retried)."""
+        ...
+
+    def add_bridge(self, name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> None:
+        """``ip link add NAME type bridge``; the link is left down."""
+        ...
+
+    def add_veth(self, end: LinkSpec, peer: LinkSpec) -> None:
+        """Make a veth pair with both ends configured and each born in its final namespace under its final name."""
+        ...
+
+    def set_link(
+        self,
+        name: str,
+        *,
+        up: bool | None = None,
+        mtu: int | None = None,
+        mac: Mac | None = None,
+        master: str | None = None,
+        alias: str | None = None,
+    ) -> None:
+        """``ip link set``; what is None stays as it is, ``master=""`` releases the link."""
+        ...
+
+    def set_bridge_port(self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> None:
+        """``bridge link set dev NAME hairpin on isolated on``."""
+        ...
+
+    def delete_links(self, names: Iterable[str]) -> None:
+        """``ip link del`` for each; missing ones are no error. Several cost little more than one."""
+        ...
+
+    # -- addresses, routes ----------------------------------------------------------------------
+    def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
+        """``ip addr add ADDRESS dev LINK``; IPv6 without duplicate address detection unless `dad` (IFA_F_NODAD)."""
+        ...
+
+    def delete_address(self, link: str, address: IPInterface) -> None:
+        """``ip addr del``; a missing address is no error."""
+        ...
+
+    def addresses(self, link: str = "") -> list[tuple[str, IPInterface]]:
+        """List (link name, address), of one link or of all."""
+        ...
+
+    def add_route(self, link: str, route: Route) -> None:
+        """``ip route add``; an equal route that exists raises AlreadyExists."""
+        ...
+
+    def routes(self) -> list[KernelRoute]:
+        """List the unicast routes of the main table, both families."""
+        ...
+
+    # -- sysctl -----------------------------------------------------------------------------------
+    def sysctl(self, key: str) -> str | None:
+        """Read a ``net.*`` sysctl of this namespace; None where the kernel has none of that name.
+
+        `key` uses ``/`` between parts (``net/ipv4/conf/eth0.10/forwarding``), as interface names may have dots.
+        """
+        ...
+
+    def set_sysctl(self, key: str, value: str) -> None:
+        """Write a ``net/*`` sysctl of this namespace; only where it differs."""
+        ...
+
+    # -- nftables -----------------------------------------------------------------------------------
+    def nft_apply(self, ruleset: str) -> None:
+        """``nft -f -``: apply text as one transaction."""
+        ...
+
+    def nft_has_table(self) -> bool:
+        """Say whether ``table inet dovetail`` is there."""
+        ...
+
+    def nft_add_elements(self, elements: Collection[Element]) -> None:
+        """Add elements to the sets and maps of ``table inet dovetail`` in one transaction.
+
+        One that is there already with the same data is no error (NLM_F_CREATE without NLM_F_EXCL).
+        Raises NotFound where the table or a set is missing.
+        """
+        ...
+
+    def nft_delete_elements(self, elements: Collection[Element]) -> None:
+        """Delete elements; missing ones (and a missing table) are no error."""
+        ...
+
+    def nft_elements(self) -> set[Element]:
+        """Read every element of every set and map of ``table inet dovetail``; empty without the table."""
+        ...
+
+    # -- the host's other firewall, connection tracking, sockets --------------------------------------
+    def forward_policies(self) -> dict[str, bool]:
+        """Say for ``iptables`` and ``ip6tables`` whether the filter FORWARD policy is DROP.
+
+        A family without such a chain is left out. Read over nfnetlink: no process is run.
+        """
+        ...
+
+    def iptables(self, program: str, *args: str) -> bool:
+        """Run ``iptables`` or ``ip6tables`` with ``--wait``; True when it exits 0. False when it is not installed."""
+        ...
+
+    def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
+        """Forget tracked flows of `protocol` whose original destination port is `port`, or whose reply
+        source is `address` (either or both); nothing to forget is no error."""
+        ...
+
+    def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
+        """Say whether a socket of this namespace could be bound to it now (by binding one and closing it).
+
+        A protocol for which the kernel has no sockets counts as free.
+        """
+        ...

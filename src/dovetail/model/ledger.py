@@ -1,0 +1,45 @@
+"""The ledger: where an address driver keeps its books. Every store has one."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from dovetail.model.addresses import IPAddress
+from dovetail.model.pool import Address, Pool
+
+__all__ = ["Ledger"]
+
+
+class Ledger(Protocol):
+    """Where `ipam/local.py` writes; the SQLite store implements it. Call inside a `transaction`."""
+
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
+        """Hold the write lock; nests (the outermost commits); an exception rolls all of it back."""
+        ...
+
+    def pools(self) -> list[Pool]: ...
+    def pool(self, pool_id: str) -> Pool | None: ...
+    def put_pool(self, pool: Pool) -> None: ...
+    def delete_pool(self, pool_id: str) -> None:
+        """Delete a pool, its addresses, cursor and taken ranges."""
+        ...
+
+    def address(self, pool_id: str, address: IPAddress) -> Address | None: ...
+    def put_address(self, address: Address) -> None:
+        """Write an address; (pool, address) is unique, so a second insert replaces the owner."""
+        ...
+
+    def delete_address(self, pool_id: str, address: IPAddress) -> None: ...
+    def addresses(self, pool_id: str = "", *, owner: str = "") -> list[Address]: ...
+    def count_addresses(self, pool_id: str) -> int: ...
+
+    def free_from(self, pool_id: str, start: int, last: int) -> int | None:
+        """Give the lowest address (as an integer) in ``start..last`` that is not taken, in O(log n); None if all are."""
+        ...
+
+    def cursor(self, pool_id: str) -> int | None:
+        """Give the address given last, as an integer."""
+        ...
+
+    def set_cursor(self, pool_id: str, value: int) -> None: ...

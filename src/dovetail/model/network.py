@@ -1,0 +1,99 @@
+"""Networks: what a user asks for, and what is kept."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from dovetail.model.addresses import IPAddress, IPNetwork
+
+__all__ = ["Face", "FirewallIntent", "Network", "NetworkSpec", "NetworkStatus", "Scope", "Subnet", "SubnetSpec"]
+
+Face: TypeAlias = Literal["cli", "cni", "docker"]
+"""Who asked: dovetail's own CLI or API, a CNI runtime, a Docker Engine."""
+
+Scope: TypeAlias = Literal["local", "global"]
+NetworkStatus: TypeAlias = Literal["creating", "active", "deleting"]
+
+
+class SubnetSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet that is asked for; `subnet` None lets IPAM choose one of family `version`."""
+
+    subnet: IPNetwork | None = None
+    gateway: IPAddress | None = None
+    ip_range: IPNetwork | None = None
+    aux: dict[str, IPAddress] = {}
+    version: Literal[4, 6] = 4
+
+
+class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of `Engine.create_network`.
+
+    `subnets` empty means one IPv4 subnet chosen by IPAM (drivers without addresses: none).
+    `id` is given where the caller has one (Docker's network id), else made.
+    """
+
+    name: str
+    driver: str = "bridge"
+    ipam: str = "local"
+    subnets: tuple[SubnetSpec, ...] = ()
+    internal: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    id: str = ""
+    face: Face = "cli"
+
+
+class Subnet(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet of a network. `pool_id` is empty where another IPAM (Docker's own) gives the addresses."""
+
+    subnet: IPNetwork
+    gateway: IPAddress | None = None
+    ip_range: IPNetwork | None = None
+    aux: dict[str, IPAddress] = {}
+    pool_id: str = ""
+
+
+class FirewallIntent(msgspec.Struct, frozen=True, kw_only=True):
+    """What a network wants of the firewall, apart from how rules say it.
+
+    link: the host's interface behind which the endpoints are (a bridge).
+    masquerade: traffic that leaves the network takes the host's address.
+    icc: endpoints may reach each other (Docker's ``enable_icc``).
+    internal: nothing enters or leaves.
+    protected: from other networks and other hosts only published ports are reachable
+        (what Docker's gateway mode ``nat`` does).
+    """
+
+    link: str
+    masquerade: bool = True
+    icc: bool = True
+    internal: bool = False
+    protected: bool = True
+
+
+class Network(msgspec.Struct, frozen=True, kw_only=True):
+    """A network: endpoints that reach each other directly.
+
+    link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
+    before, so it is never deleted. mtu 0: the kernel's default. status says how far its creation or
+    deletion has come, so that a crash between two steps can be finished (see engine/reconcile.py).
+    """
+
+    id: str
+    name: str
+    driver: str
+    ipam: str = "local"
+    subnets: tuple[Subnet, ...] = ()
+    internal: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    link: str = ""
+    adopted: bool = False
+    mtu: int = 0
+    firewall: FirewallIntent | None = None
+    scope: Scope = "local"
+    face: Face = "cli"
+    created: float = 0.0
+    status: NetworkStatus = "creating"

@@ -1,0 +1,66 @@
+"""IPAM's units: pools and the addresses given out of them."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from dovetail.model.addresses import IPAddress, IPNetwork
+
+__all__ = ["Address", "AddressKind", "AddressRequest", "Pool", "PoolRequest"]
+
+AddressKind: TypeAlias = Literal["gateway", "aux", "endpoint", "docker"]
+"""What an address is held for. ``docker``: a Docker Engine asked for it over the IPAM protocol and
+has not (or no longer) tied it to an endpoint."""
+
+
+class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of an IPAM driver's `request_pool`.
+
+    `subnet` None chooses from the default ranges of family `version`. `ip_range` restricts dynamic
+    addresses to a part of the subnet; gateway and static addresses may be anywhere in it.
+    `owner` is the network's id or ``docker``.
+    """
+
+    subnet: IPNetwork | None = None
+    ip_range: IPNetwork | None = None
+    version: Literal[4, 6] = 4
+    owner: str = ""
+
+
+class Pool(msgspec.Struct, frozen=True, kw_only=True):
+    """A range of addresses held for one network.
+
+    `owner`: the id of the network it belongs to, or ``docker`` while a Docker Engine has asked for
+    it and has not created its network yet.
+    """
+
+    id: str
+    subnet: IPNetwork
+    ip_range: IPNetwork | None = None
+    owner: str = ""
+    created: float = 0.0
+
+
+class AddressRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked of `request_address`: `address` None takes the next free one.
+
+    `owner` is the endpoint's id (kind endpoint), the network's id (gateway, aux) or ``docker``.
+    The same owner asking for an address that it holds gets it again.
+    """
+
+    kind: AddressKind
+    owner: str
+    address: IPAddress | None = None
+
+
+class Address(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is given out, and to whom. `boot_id` is the boot in which it was given."""
+
+    pool_id: str
+    address: IPAddress
+    kind: AddressKind
+    owner: str
+    boot_id: str = ""
+    created: float = 0.0
