@@ -1,0 +1,264 @@
+"""What each mutating verb of the kernel equals as a command line of ``ip``, ``bridge``, ``nft`` or ``sysctl``.
+
+`describe` gives lines that a POSIX shell would run to the same effect; `RecordingKernel` collects
+them, and the trace shows them as the text of a step. Nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shlex
+from collections.abc import Callable, Collection, Iterable
+
+from dovetail.kernel.protocol import LinkSpec, Netns
+from dovetail.model.addresses import IPAddress, IPInterface
+from dovetail.model.attachment import Route
+from dovetail.model.element import Element, ElementValue
+from dovetail.model.mac import Mac
+
+__all__ = ["MUTATING", "describe", "element_text", "inside", "netns_path"]
+
+_TABLE = "inet dovetail"
+_RUN_NETNS = ("/run/netns/", "/var/run/netns/")  # NETNS_RUN_DIR of iproute2, where `ip -n NAME` looks
+_RT_SCOPES = {
+    0: "global",
+    200: "site",
+    253: "link",
+    254: "host",
+}  # rt_scope_t, include/uapi/linux/rtnetlink.h
+_PROTOCOL_V6 = 6
+
+
+def describe(verb: str, *args: object, **kwargs: object) -> list[str]:
+    """Give the command lines that ``kernel.VERB(*args, **kwargs)`` equals, in order.
+
+    A verb that changes nothing (and one that is not known) gives none. The lines are for the
+    kernel handle's own namespace; `inside` turns one into the same for another namespace.
+    """
+    writer = _WRITERS.get(verb)
+    return writer(*args, **kwargs) if writer is not None else []
+
+
+def netns_path(netns: Netns) -> str:
+    """Say where a namespace is, also when it came as a descriptor without a path."""
+    return netns.path or f"/proc/self/fd/{netns.fileno()}"
+
+
+def inside(path: str, line: str) -> str:
+    """Turn a command line into the same in the namespace at `path`: ``ip -n NAME …`` or ``nsenter …``."""
+    name = _netns_name(path)
+    if name and line.startswith("ip "):
+        return f"ip -n {shlex.quote(name)} {line.removeprefix('ip ')}"
+    return f"nsenter --net={shlex.quote(path)} {line}"
+
+
+def _netns_name(path: str) -> str:
+    for prefix in _RUN_NETNS:
+        name = path.removeprefix(prefix)
+        if name != path and "/" not in name:
+            return name
+    return ""
+
+
+def _line(*words: object) -> str:
+    return " ".join(shlex.quote(str(word)) for word in words if word != "")
+
+
+# -- namespaces ---------------------------------------------------------------------------------
+
+
+def _create_netns(path: str) -> list[str]:
+    name = _netns_name(path)
+    if name:
+        return [_line("ip", "netns", "add", name), _line("ip", "-n", name, "link", "set", "dev", "lo", "up")]
+    return [
+        _line("touch", path),
+        _line("unshare", f"--net={path}", "true"),
+        _line("nsenter", f"--net={path}", "ip", "link", "set", "dev", "lo", "up"),
+    ]
+
+
+def _delete_netns(path: str) -> list[str]:
+    name = _netns_name(path)
+    return [_line("ip", "netns", "del", name)] if name else [_line("umount", path), _line("rm", path)]
+
+
+# -- links --------------------------------------------------------------------------------------
+
+
+def _add_bridge(name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> list[str]:
+    lines = [_line("ip", "link", "add", "name", name, *_birth(mac, mtu), "type", "bridge")]
+    return lines + _set_link(name, alias=alias or None)
+
+
+def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
+    both = [
+        _line(
+            *("ip", "link", "add", "name", end.name, *_birth(end.mac, end.mtu), *_born_in(end)),
+            *("type", "veth", "peer", "name", peer.name, *_birth(peer.mac, peer.mtu), *_born_in(peer)),
+        )
+    ]
+    return both + _configure(end) + _configure(peer)
+
+
+def _configure(spec: LinkSpec) -> list[str]:
+    """Say what `ip link add` cannot: the kernel takes alias, master and port flags separately."""
+    lines = _set_link(spec.name, alias=spec.alias or None, master=spec.master or None)
+    if spec.master and (spec.hairpin or spec.isolated):
+        lines += _set_bridge_port(spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None)
+    if spec.up:
+        lines += _set_link(spec.name, up=True)
+    return [inside(netns_path(spec.netns), line) for line in lines] if spec.netns is not None else lines
+
+
+def _birth(mac: Mac | None, mtu: int) -> list[object]:
+    return [*(("address", mac) if mac else ()), *(("mtu", mtu) if mtu else ())]
+
+
+def _born_in(spec: LinkSpec) -> list[object]:
+    if spec.netns is None:
+        return []
+    path = netns_path(spec.netns)
+    return ["netns", _netns_name(path) or path]
+
+
+def _set_link(
+    name: str,
+    *,
+    up: bool | None = None,
+    mtu: int | None = None,
+    mac: Mac | None = None,
+    master: str | None = None,
+    alias: str | None = None,
+) -> list[str]:
+    words: list[object] = []
+    if mac is not None:
+        words += ["address", mac]
+    if mtu is not None:
+        words += ["mtu", mtu]
+    if alias is not None:
+        words += ["alias", alias]
+    if master is not None:
+        words += ["master", master] if master else ["nomaster"]
+    if up is not None:
+        words += ["up" if up else "down"]
+    return [_line("ip", "link", "set", "dev", name, *words)] if words else []
+
+
+def _set_bridge_port(name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> list[str]:
+    words: list[str] = []
+    for flag, value in (("hairpin", hairpin), ("isolated", isolated)):
+        if value is not None:
+            words += [flag, "on" if value else "off"]
+    return [_line("bridge", "link", "set", "dev", name, *words)] if words else []
+
+
+def _delete_links(names: Iterable[str]) -> list[str]:
+    return [_line("ip", "link", "del", "dev", name) for name in names]
+
+
+# -- addresses, routes --------------------------------------------------------------------------
+
+
+def _add_address(link: str, address: IPInterface, *, dad: bool = False) -> list[str]:
+    nodad = "nodad" if address.version == _PROTOCOL_V6 and not dad else ""
+    return [_line("ip", "addr", "add", address, "dev", link, nodad)]
+
+
+def _delete_address(link: str, address: IPInterface) -> list[str]:
+    return [_line("ip", "addr", "del", address, "dev", link)]
+
+
+def _add_route(link: str, route: Route) -> list[str]:
+    words: list[object] = ["via", route.gateway] if route.gateway is not None else []
+    words += ["dev", link]
+    for name, value in (("mtu", route.mtu), ("advmss", route.advmss), ("metric", route.priority)):
+        words += [name, value] if value else []
+    words += ["table", route.table] if route.table else []
+    words += ["scope", _RT_SCOPES.get(route.scope, route.scope)] if route.scope is not None else []
+    family = "-6" if route.destination.version == _PROTOCOL_V6 else ""
+    destination = "default" if route.destination.prefixlen == 0 else route.destination
+    return [_line("ip", family, "route", "add", destination, *words)]
+
+
+# -- sysctl, nftables, iptables, conntrack --------------------------------------------------------
+
+
+def _set_sysctl(key: str, value: str) -> list[str]:
+    return [_line("sysctl", "-q", "-w", f"{key}={value}")]
+
+
+def _nft_apply(ruleset: str) -> list[str]:
+    text = ruleset.strip("\n")
+    if "\n" not in text:
+        return [_line("nft", text)]
+    return [f"nft -f - <<'EOF'\n{text}\nEOF"]
+
+
+def _nft_add_elements(elements: Collection[Element]) -> list[str]:
+    return _nft_elements("add", elements)
+
+
+def _nft_delete_elements(elements: Collection[Element]) -> list[str]:
+    return _nft_elements("delete", elements)
+
+
+def _nft_elements(action: str, elements: Collection[Element]) -> list[str]:
+    by_set: dict[str, list[str]] = {}
+    for element in elements:
+        by_set.setdefault(element.set, []).append(element_text(element))
+    return [
+        _line("nft", f"{action} element {_TABLE} {name} {{ {', '.join(texts)} }}")
+        for name, texts in by_set.items()
+    ]
+
+
+def element_text(element: Element) -> str:
+    """Write an element as nft does: ``tcp . 8080 : 10.0.0.2 . 80``."""
+    key = " . ".join(_value_text(value) for value in element.key)
+    return f"{key} : {' . '.join(_value_text(value) for value in element.data)}" if element.data else key
+
+
+def _value_text(value: ElementValue) -> str:
+    if isinstance(value, str):
+        return value if value in {"tcp", "udp", "sctp"} else f'"{value}"'
+    if (
+        isinstance(value, (ipaddress.IPv4Network, ipaddress.IPv6Network))
+        and value.prefixlen == value.max_prefixlen
+    ):
+        return str(value.network_address)
+    return str(value)
+
+
+def _iptables(program: str, *args: str) -> list[str]:
+    return [_line(program, "--wait", *args)]
+
+
+def _flush_conntrack(protocol: str, *, port: int = 0, address: IPAddress | None = None) -> list[str]:
+    family: list[object] = ["-f", "ipv6"] if address is not None and address.version == _PROTOCOL_V6 else []
+    words: list[object] = ["--orig-port-dst", port] if port else []
+    words += ["--reply-src", address] if address is not None else []
+    return [_line("conntrack", "-D", *family, "-p", protocol, *words)]
+
+
+_WRITERS: dict[str, Callable[..., list[str]]] = {
+    "create_netns": _create_netns,
+    "delete_netns": _delete_netns,
+    "add_bridge": _add_bridge,
+    "add_veth": _add_veth,
+    "set_link": _set_link,
+    "set_bridge_port": _set_bridge_port,
+    "delete_links": _delete_links,
+    "add_address": _add_address,
+    "delete_address": _delete_address,
+    "add_route": _add_route,
+    "set_sysctl": _set_sysctl,
+    "nft_apply": _nft_apply,
+    "nft_add_elements": _nft_add_elements,
+    "nft_delete_elements": _nft_delete_elements,
+    "iptables": _iptables,
+    "flush_conntrack": _flush_conntrack,
+}
+
+MUTATING = frozenset(_WRITERS)
+"""The verbs that change something. ``iptables`` does unless it only checks (``-C``) or lists (``-S``)."""
