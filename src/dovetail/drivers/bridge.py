@@ -1,0 +1,299 @@
+"""A Linux bridge on the host, and for each endpoint a veth pair between it and the sandbox.
+
+::
+
+    host                                      sandbox
+    dv-<network> (gateway addresses) ── dvh<endpoint> ══ eth0 (addresses, default routes)
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from contextlib import ExitStack
+
+import msgspec
+
+from dovetail.drivers import bridge_check
+from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
+from dovetail.drivers.protocol import Difference
+from dovetail.errors import AlreadyExists, Conflict, NotFound
+from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
+from dovetail.model.attachment import Attachment, HostInterface, Route
+from dovetail.model.endpoint import Endpoint
+from dovetail.model.mac import Mac
+from dovetail.model.names import bridge_link, handover_link, host_link, link_alias, parse_alias, short
+from dovetail.model.network import FirewallIntent, Network
+
+__all__ = ["BridgeDriver"]
+
+_DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
+_DEFAULT_ROUTES: dict[int, IPNetwork] = {
+    4: ipaddress.IPv4Network("0.0.0.0/0"),
+    6: ipaddress.IPv6Network("::/0"),
+}
+_V6 = 6
+
+
+class BridgeDriver:
+    """The driver ``bridge``."""
+
+    name = "bridge"
+    addressed = True
+
+    def options(self) -> dict[str, str]:
+        """Name each option with what it does; Docker's names for them are taken too."""
+        return dict(KNOWN)
+
+    # -- network ----------------------------------------------------------------------------------
+
+    def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
+        """Decide link, adoption, MTU and firewall; reads the kernel only.
+
+        Raises InvalidArgument for a bad option, Conflict where the link is no bridge or another network's.
+        """
+        options = _options(network)
+        name = options.bridge or bridge_link(network.id)
+        there = kernel.link(name)
+        adopted = False
+        if there is not None:
+            owner = _owner(there, network)
+            adopted = bool(options.bridge) and not owner
+        firewall = FirewallIntent(
+            link=name,
+            masquerade=options.masquerade and not network.internal,
+            icc=options.icc,
+            internal=network.internal,
+            protected=options.protected and not network.internal,
+        )
+        return msgspec.structs.replace(
+            network,
+            link=name,
+            adopted=adopted,
+            kept=tuple(address for _, address in kernel.addresses(name)) if adopted else (),
+            mtu=options.mtu or (there.mtu if there is not None and adopted else 0),
+            firewall=firewall,
+        )
+
+    def create_network(self, kernel: Kernel, network: Network, store_id: str, undo: ExitStack) -> None:
+        """Make the bridge with its gateway addresses, up, and let the host forward for it.
+
+        Kernel changes: the link, its addresses and sysctls, and unless the network is internal the host's
+        ``ip_forward`` and ``ipv6/conf/all/forwarding``, which stay on: another network may need them by then.
+        An adopted bridge keeps its MAC, MTU and sysctls. Raises NotFound where an adopted bridge is gone.
+        """
+        there = kernel.link(network.link)
+        if there is not None:
+            _owner(there, network)
+        elif network.adopted:
+            raise NotFound("bridge", network.link, hint="make it again, or delete the network")
+        else:
+            undo.callback(kernel.delete_links, [network.link])
+            kernel.add_bridge(
+                network.link,
+                mac=_bridge_mac(network),  # one that is set does not change with the ports
+                mtu=network.mtu,
+                alias=link_alias(store_id, "network", network.id),
+            )
+        if not network.adopted:
+            kernel.set_sysctl(
+                f"net/ipv6/conf/{network.link}/accept_ra", "0"
+            )  # no router may speak from a container
+        if not network.internal:
+            _let_host_forward(kernel, network)
+        if any(subnet.subnet.version == _V6 for subnet in network.subnets):
+            kernel.set_sysctl(f"net/ipv6/conf/{network.link}/disable_ipv6", "0")
+        present = {address for _, address in kernel.addresses(network.link)}
+        with kernel.batch():
+            for address in _gateway_addresses(network):
+                if address not in present:
+                    undo.callback(kernel.delete_address, network.link, address)
+                    kernel.add_address(network.link, address)
+            if there is None or not there.up:
+                kernel.set_link(network.link, up=True)
+
+    def delete_network(self, kernel: Kernel, network: Network) -> None:
+        """Delete the bridge; an adopted one loses the addresses it was given, and keeps those it had."""
+        there = kernel.link(network.link) if network.link else None
+        if there is None or there.kind != "bridge":
+            return  # what has the name now is not what was made
+        if not network.adopted:
+            kernel.delete_links([network.link])
+            return
+        if not network.internal:
+            # without our ruleset nothing keeps packets for 127.0.0.0/8 from coming in by this link
+            kernel.set_sysctl(f"net/ipv4/conf/{network.link}/route_localnet", "0")
+        for address in _gateway_addresses(network):
+            if address not in network.kept:
+                kernel.delete_address(network.link, address)
+
+    # -- endpoint ---------------------------------------------------------------------------------
+
+    def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
+        """Decide the host's end and, where none was asked for, a MAC that is always the same."""
+        mac = endpoint.mac or Mac.derived(f"endpoint/{endpoint.id}")
+        return msgspec.structs.replace(endpoint, link=host_link(endpoint.id), mac=mac)
+
+    def join(
+        self,
+        kernel: Kernel,
+        network: Network,
+        endpoint: Endpoint,
+        *,
+        sandbox: Netns | None,
+        ifname: str,
+        store_id: str,
+        undo: ExitStack,
+    ) -> Attachment:
+        """Make the veth pair and, in `sandbox`, its addresses and default routes; ``lo`` comes up too.
+
+        Handing over (`sandbox` None), the container's end waits in the host's namespace, down.
+        """
+        attachment = _attachment(network, endpoint, ifname=ifname, sandbox=sandbox)
+        end, peer = _veth(network, endpoint, attachment, sandbox=sandbox, store_id=store_id)
+        # a link of this name can only be this endpoint's, so undoing may delete it in any case
+        if sandbox is None:
+            undo.callback(kernel.delete_links, [end.name])
+            kernel.add_veth(end, peer)
+            return attachment
+        with kernel.inside(sandbox) as inner:
+            if inner.link(ifname) is not None:
+                raise AlreadyExists(
+                    "interface", ifname, hint=f"in {sandbox.path or 'the sandbox'}; choose another name"
+                )
+            undo.callback(kernel.delete_links, [end.name])
+            kernel.add_veth(end, peer)
+            _configure(inner, attachment)
+        return attachment
+
+    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
+        """Delete the veth pair: it dies with either end, so the other may be in any namespace."""
+        kernel.delete_links([host_link(endpoint.id), handover_link(endpoint.id)])
+
+    def check(
+        self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None
+    ) -> list[Difference]:
+        """Say a sentence for each thing that differs: links, master, MAC, MTU, addresses, routes."""
+        return bridge_check.differences(kernel, network, endpoint, sandbox)
+
+    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
+        """Say whether the host's end is there; it goes with the sandbox's."""
+        return host_link(endpoint.id) in links
+
+
+def _options(network: Network) -> BridgeOptions:
+    return read_options(network.options, ipv6=any(subnet.subnet.version == _V6 for subnet in network.subnets))
+
+
+def _owner(link: Link, network: Network) -> bool:
+    """Say whether `link` was made for `network`; False for a bridge nobody claims, else raises Conflict."""
+    if link.kind != "bridge":
+        kind = f"a {link.kind}" if link.kind else "a network card"
+        raise Conflict(
+            f"link {link.name!r} is {kind}, not a bridge",
+            where="$.options.bridge",
+            hint="choose another name with -o bridge=NAME",
+        )
+    alias = parse_alias(link.alias)
+    if alias is None:
+        return False
+    _, kind, owner = alias
+    if kind == "network" and owner == network.id:
+        return True
+    raise Conflict(f"bridge {link.name!r} belongs to {kind} {short(owner)}", where="$.options.bridge")
+
+
+def _gateway_addresses(network: Network) -> list[IPInterface]:
+    return [interface_in(s.gateway, s.subnet) for s in network.subnets if s.gateway is not None]
+
+
+def _let_host_forward(kernel: Kernel, network: Network) -> None:
+    """Turn the host's forwarding on for the families of `network`, and let 127.0.0.1 lead to published ports."""
+    versions = {subnet.subnet.version for subnet in network.subnets}
+    if 4 in versions:  # noqa: PLR2004 - an IP version
+        kernel.set_sysctl("net/ipv4/ip_forward", "1")
+        # a connection to a published port of 127.0.0.1 leaves by the bridge; replies come back for 127.0.0.1.
+        # The ruleset drops what arrives from outside for 127.0.0.0/8.
+        kernel.set_sysctl(f"net/ipv4/conf/{network.link}/route_localnet", "1")
+    if _V6 in versions and kernel.sysctl("net/ipv6/conf/all/forwarding") != "1":
+        # A host that forwards ignores router advertisements unless accept_ra is 2, and drops the default
+        # routes it learnt (Documentation/networking/ip-sysctl.rst): without this the host loses its own IPv6.
+        for link in kernel.links():
+            ours = link.name == "lo" or parse_alias(link.alias) is not None
+            if not ours and kernel.sysctl(f"net/ipv6/conf/{link.name}/accept_ra") == "1":
+                kernel.set_sysctl(f"net/ipv6/conf/{link.name}/accept_ra", "2")
+        kernel.set_sysctl("net/ipv6/conf/all/forwarding", "1")
+
+
+def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: Netns | None) -> Attachment:
+    mtu = network.mtu or _DEFAULT_MTU
+    return Attachment(
+        ifname=ifname,
+        mac=endpoint.mac,
+        mtu=mtu,
+        addresses=endpoint.addresses,
+        gateways=() if network.internal else _gateways(network, endpoint),
+        dns=endpoint.dns,
+        host_interfaces=(
+            HostInterface(name=network.link, mac=None if network.adopted else _bridge_mac(network), mtu=mtu),
+            HostInterface(name=host_link(endpoint.id), mac=_host_mac(endpoint), mtu=mtu),
+        ),
+        handover=handover_link(endpoint.id) if sandbox is None else "",
+        sandbox=sandbox.path if sandbox is not None else "",
+    )
+
+
+def _gateways(network: Network, endpoint: Endpoint) -> tuple[IPAddress, ...]:
+    """Give for each family the gateway of the first of the endpoint's addresses whose subnet has one."""
+    found: dict[int, IPAddress] = {}
+    for address in endpoint.addresses:
+        for subnet in network.subnets:
+            if subnet.gateway is not None and address.ip in subnet.subnet and subnet.gateway != address.ip:
+                found.setdefault(address.version, subnet.gateway)
+    return tuple(found.values())
+
+
+def _bridge_mac(network: Network) -> Mac:
+    return Mac.derived(f"bridge/{network.id}")
+
+
+def _host_mac(endpoint: Endpoint) -> Mac:
+    """Give the host's end a high MAC: an adopted bridge takes the lowest of its ports' and must keep its own."""
+    return Mac("fe" + Mac.derived(f"host/{endpoint.id}")[2:])
+
+
+def _veth(
+    network: Network, endpoint: Endpoint, attachment: Attachment, *, sandbox: Netns | None, store_id: str
+) -> tuple[LinkSpec, LinkSpec]:
+    options = _options(network)
+    alias = link_alias(store_id, "endpoint", endpoint.id)
+    end = LinkSpec(
+        host_link(endpoint.id),
+        mac=_host_mac(endpoint),
+        mtu=network.mtu,
+        master=network.link,
+        hairpin=options.hairpin,
+        isolated=not options.icc,
+        alias=alias,
+        up=True,
+    )
+    if sandbox is None:
+        return end, LinkSpec(attachment.handover, mac=endpoint.mac, mtu=network.mtu, alias=alias)
+    return end, LinkSpec(attachment.ifname, mac=endpoint.mac, mtu=network.mtu, netns=sandbox)
+
+
+def _configure(inner: Kernel, attachment: Attachment) -> None:
+    """Address and route the sandbox's end and bring it and ``lo`` up."""
+    if any(address.version == _V6 for address in attachment.addresses):
+        key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
+        if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
+            inner.set_sysctl(key, "0")
+    with inner.batch():
+        inner.set_link("lo", up=True)
+        for address in attachment.addresses:
+            inner.add_address(attachment.ifname, address)
+        inner.set_link(attachment.ifname, up=True)
+        for gateway in attachment.gateways:
+            inner.add_route(
+                attachment.ifname, Route(destination=_DEFAULT_ROUTES[gateway.version], gateway=gateway)
+            )

@@ -81,7 +81,9 @@ class Driver(Protocol):
         """Remove the endpoint's interface, wherever its ends are now."""
         ...
 
-    def check(self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None) -> list[Difference]:
+    def check(
+        self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None
+    ) -> list[Difference]:
         """Compare the kernel with the endpoint's attachment; change nothing."""
         ...
 

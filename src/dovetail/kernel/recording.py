@@ -199,7 +199,8 @@ class RecordingKernel:
     def links(self) -> list[Link]:
         """List the base's links as changed by the recording."""
         base = self._base.links() if self._base is not None else [Link("lo", 1, mtu=65536)]
-        found: dict[str, Link | None] = {link.name: link for link in base} | self._space.links
+        found: dict[str, Link | None] = {link.name: link for link in base}
+        found.update(self._space.links)
         return [link for link in found.values() if link is not None]
 
     def add_bridge(self, name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> None:

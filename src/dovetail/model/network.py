@@ -6,9 +6,18 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from dovetail.model.addresses import IPAddress, IPNetwork
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 
-__all__ = ["Face", "FirewallIntent", "Network", "NetworkSpec", "NetworkStatus", "Scope", "Subnet", "SubnetSpec"]
+__all__ = [
+    "Face",
+    "FirewallIntent",
+    "Network",
+    "NetworkSpec",
+    "NetworkStatus",
+    "Scope",
+    "Subnet",
+    "SubnetSpec",
+]
 
 Face: TypeAlias = Literal["cli", "cni", "docker"]
 """Who asked: dovetail's own CLI or API, a CNI runtime, a Docker Engine."""
@@ -77,8 +86,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network: endpoints that reach each other directly.
 
     link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
-    before, so it is never deleted. mtu 0: the kernel's default. status says how far its creation or
-    deletion has come, so that a crash between two steps can be finished (see engine/reconcile.py).
+    before, so it is never deleted; kept: the addresses it had then, which stay. mtu 0: the kernel's
+    default. status says how far its creation or deletion has come, so that a crash between two steps
+    can be finished (see engine/reconcile.py).
     """
 
     id: str
@@ -91,6 +101,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     link: str = ""
     adopted: bool = False
+    kept: tuple[IPInterface, ...] = ()
     mtu: int = 0
     firewall: FirewallIntent | None = None
     scope: Scope = "local"
