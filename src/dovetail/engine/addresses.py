@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import threading
+
+import msgspec
+
 from dovetail.engine.core import Core
-from dovetail.model.addresses import IPAddress, IPInterface
+from dovetail.engine.subnets import DOCKER
+from dovetail.errors import NotFound
+from dovetail.model.addresses import IPAddress, IPInterface, interface_in
 from dovetail.model.pool import AddressRequest, Pool, PoolRequest
 
 __all__ = ["Addresses"]
+
+_IPAM = "local"
 
 
 class Addresses:
@@ -14,27 +22,110 @@ class Addresses:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._replay: set[tuple[str, IPAddress]] = set()
+        self._replay_pools: set[str] = set()
+        self._replay_lock = threading.Lock()
+
+    def begin_replay(self) -> None:
+        """Let a Docker Engine that starts anew ask once more for what it holds.
+
+        dockerd repeats RequestPool and RequestAddress for its networks and endpoints after Plugin.Activate
+        (cnm.md §2.3), with nothing that marks the end. Each held pool and address may be claimed once.
+        """
+        with self._core.store.transaction():
+            pools = [pool.id for pool in self._core.store.pools()]
+            rows = self._core.store.addresses()
+            endpoints = {e.id for e in self._core.store.endpoints() if e.owner.face == "docker"}
+        with self._replay_lock:
+            self._replay_pools = set(pools)
+            self._replay = {
+                (row.pool_id, row.address)
+                for row in rows
+                if row.kind in {"gateway", "aux", "docker"} or row.owner in endpoints
+            }
 
     def request_pool(self, request: PoolRequest) -> Pool:
-        """Hold a pool, clear of the host's routes and of other pools."""
-        raise NotImplementedError
+        """Hold a pool, clear of the host's routes and of other pools; a replayed request gets the pool that is held."""
+        core = self._core
+        with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
+            if request.subnet is not None:
+                for pool in core.store.pools():
+                    if pool.subnet == request.subnet and pool.ip_range == request.ip_range and self._replayed(pool.id):
+                        return pool
+            routes = [route.destination for route in core.kernel.routes()]
+            return core.ipam(_IPAM).request_pool(request, routes=routes)
 
     def pool(self, pool_id: str) -> Pool:
         """Find a pool; raises NotFound."""
-        raise NotImplementedError
+        pool = self._core.store.pool(pool_id)
+        if pool is None:
+            raise NotFound("pool", pool_id)
+        return pool
 
     def pools(self) -> list[Pool]:
         """Give all pools."""
-        raise NotImplementedError
+        return self._core.store.pools()
+
+    def used(self, pool_id: str) -> int:
+        """Count the addresses of a pool that are held."""
+        return self._core.store.count_addresses(pool_id)
 
     def release_pool(self, pool_id: str, owner: str) -> None:
         """Give a pool back if `owner` holds it; a pool that a network has made its own stays with the network."""
-        raise NotImplementedError
+        with self._core.tracer.step("ipam", "release pool", pool=pool_id), self._core.store.transaction(durable=True):
+            pool = self._core.store.pool(pool_id)
+            if pool is not None and pool.owner == owner:
+                self._core.ipam(_IPAM).release_pool(pool_id)
 
     def request(self, pool_id: str, request: AddressRequest) -> IPInterface:
         """Hold an address."""
-        raise NotImplementedError
+        with self._core.tracer.step("ipam", "request address", pool=pool_id) as step:
+            if request.address is not None and self._replayed_address(pool_id, request.address):
+                return interface_in(request.address, self.pool(pool_id).subnet)
+            interface = self._core.ipam(_IPAM).request_address(pool_id, request)
+            step.detail = {**step.detail, "address": str(interface)}
+            return interface
 
     def release(self, pool_id: str, address: IPAddress, owner: str) -> None:
         """Give an address back if `owner` holds it; else nothing happens."""
-        raise NotImplementedError
+        with self._core.tracer.step("ipam", "release address", pool=pool_id, address=str(address)):
+            self._core.ipam(_IPAM).release_address(pool_id, address, owner)
+
+    def tie(self, pool_id: str, address: IPAddress, endpoint_id: str) -> None:
+        """Make an address that Docker asked for the endpoint's. One that was lost meanwhile is taken again.
+
+        Runs inside the caller's transaction. Raises AddressInUse where it belongs to somebody else.
+        """
+        store = self._core.store
+        row = store.address(pool_id, address)
+        if row is not None and row.owner == DOCKER:
+            store.put_address(msgspec.structs.replace(row, kind="endpoint", owner=endpoint_id))
+            return
+        request = AddressRequest(kind="endpoint", owner=endpoint_id, address=address)
+        self._core.ipam(_IPAM).request_address(pool_id, request)
+
+    def untie(self, pool_id: str, address: IPAddress, endpoint_id: str) -> None:
+        """Give an endpoint's address back to Docker, which releases it itself after DeleteEndpoint.
+
+        Until then nobody else gets it: a late ReleaseAddress must not hit its next owner.
+        Runs inside the caller's transaction.
+        """
+        row = self._core.store.address(pool_id, address)
+        if row is not None and row.owner == endpoint_id:
+            self._core.store.put_address(
+                msgspec.structs.replace(row, kind="docker", owner=DOCKER, created=self._core.now())
+            )
+
+    def _replayed(self, pool_id: str) -> bool:
+        with self._replay_lock:
+            if pool_id in self._replay_pools:
+                self._replay_pools.discard(pool_id)
+                return True
+        return False
+
+    def _replayed_address(self, pool_id: str, address: IPAddress) -> bool:
+        with self._replay_lock:
+            if (pool_id, address) not in self._replay:
+                return False
+            self._replay.discard((pool_id, address))
+        return self._core.store.address(pool_id, address) is not None

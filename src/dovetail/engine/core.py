@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from dovetail.drivers.protocol import Driver
 from dovetail.engine.locks import Locks
@@ -13,9 +14,15 @@ from dovetail.errors import NotFound
 from dovetail.features.protocol import Feature
 from dovetail.ipam.protocol import IpamDriver
 from dovetail.kernel.protocol import Kernel
+from dovetail.model.port import PortMapping
 from dovetail.store.protocol import Store
 
-__all__ = ["Core"]
+__all__ = ["ChoosePorts", "Core"]
+
+ChoosePorts: TypeAlias = Callable[
+    [Kernel, Sequence[PortMapping], Collection[PortMapping]], tuple[PortMapping, ...]
+]
+"""Give the mappings with their host ports chosen, clear of those taken and of the host's sockets; else PortInUse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +30,8 @@ class Core:
     """The composed parts. `assembly.py` builds one; nothing in the engine names a concrete class.
 
     kernel: a handle on the host's namespace. ruleset: text of the static nftables table that
-    `features` fill with elements. netns_dir: where namespaces that dovetail makes are mounted.
+    `features` fill with elements. choose_ports, accept_forwarding and withdraw_forwarding: from
+    `features/portmap.py` and `features/coexistence.py`. netns_dir: where namespaces that dovetail makes are mounted.
     boot_id: of this boot (/proc/sys/kernel/random/boot_id). orphan_grace_s: how long an address that
     Docker asked for may wait for its endpoint before it is taken back.
     """
@@ -34,6 +42,9 @@ class Core:
     ipams: Mapping[str, IpamDriver]
     features: Sequence[Feature]
     ruleset: str
+    choose_ports: ChoosePorts
+    accept_forwarding: Callable[[Kernel, Sequence[str]], None]
+    withdraw_forwarding: Callable[[Kernel], None]
     locks: Locks
     netns_dir: str
     boot_id: str

@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
+
+import msgspec
+
 from dovetail.engine.core import Core
+from dovetail.engine.firewall import Firewall
+from dovetail.engine.subnets import Subnets
+from dovetail.errors import AlreadyExists, Conflict, DovetailError, InUse, InvalidArgument, NotFound
+from dovetail.model.names import check_name, new_id, short
 from dovetail.model.network import Face, Network, NetworkSpec
+from dovetail.store.protocol import Binding
 
 __all__ = ["Networks"]
 
@@ -11,40 +20,174 @@ __all__ = ["Networks"]
 class Networks:
     """Operations on networks."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, firewall: Firewall) -> None:
         self._core = core
+        self._firewall = firewall
+        self._subnets = Subnets(core)
 
     def create(self, spec: NetworkSpec) -> Network:
         """Make a network: pools and gateways, then the driver's links, then the firewall's elements.
 
-        Everything is undone when a step fails. Raises AlreadyExists, InvalidArgument, PoolOverlap,
-        PoolExhausted, Unsupported, KernelError.
+        Everything is undone when a step fails. The same id again gives the network that is there.
+        Raises AlreadyExists, InvalidArgument, PoolOverlap, PoolExhausted, Unsupported, KernelError.
         """
-        raise NotImplementedError
+        core = self._core
+        check_name("network", spec.name, where="$.name")
+        driver = core.driver(spec.driver)
+        if spec.subnets and not driver.addressed:
+            raise InvalidArgument(f"a {driver.name} network has no subnets", where="$.subnets")
+        network = Network(
+            id=spec.id or new_id(),
+            name=spec.name,
+            driver=spec.driver,
+            ipam=spec.ipam,
+            internal=spec.internal,
+            options=spec.options,
+            labels=spec.labels,
+            face=spec.face,
+            created=core.now(),
+        )
+        with core.tracer.step("engine", "create network", network=spec.name), self._exclusively(network):
+            there = core.store.network(network.id)
+            if there is not None and there.status == "active":
+                return there
+            with ExitStack() as undo:
+                network = self._write_down(network, spec, undo)
+                self._make(network, undo)
+                network = msgspec.structs.replace(network, status="active")
+                with core.store.transaction(durable=True):
+                    core.store.put_network(network)
+                undo.pop_all()
+            return network
+
+    def _write_down(self, network: Network, spec: NetworkSpec, undo: ExitStack) -> Network:
+        core = self._core
+        with core.tracer.step("ipam", "pools and gateways"), core.store.transaction(durable=True):
+            core.store.put_network(network)  # claims the name, so that a second one is refused before anything else
+            subnets = self._subnets.hold(network, spec, addressed=core.driver(spec.driver).addressed)
+            network = msgspec.structs.replace(network, subnets=subnets)
+            network = core.driver(spec.driver).plan_network(core.kernel, network, core.store.id)
+            for other in core.store.networks():
+                if network.link and other.id != network.id and other.link == network.link:
+                    raise Conflict(f"link {network.link!r} belongs to network {other.name!r}", where="$.options.bridge")
+            core.store.put_network(network)
+        undo.callback(self._forget, network)
+        return network
+
+    def _make(self, network: Network, undo: ExitStack) -> None:
+        core = self._core
+        with core.tracer.step("driver", f"{network.driver} create network", link=network.link):
+            core.driver(network.driver).create_network(core.kernel, network, core.store.id, undo)
+        with core.tracer.step("feature", "firewall of the network"):
+            undo.callback(self._firewall.remove_network, network)
+            self._firewall.add_network(network)
+
+    def _forget(self, network: Network) -> None:
+        core = self._core
+        with core.store.transaction(durable=True):
+            self._subnets.give_back(network)
+            for binding in core.store.bindings(network_id=network.id):
+                core.store.delete_binding(binding.face, binding.external_id)
+            core.store.delete_network(network.id)
 
     def delete(self, ref: str) -> None:
         """Delete a network; raises NotFound, or InUse naming its endpoints."""
-        raise NotImplementedError
+        network = self.get(ref)
+        with self._core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
+            users = [f"{b.face} network {short(b.external_id)}" for b in self._core.store.bindings(network_id=network.id)]
+            if users:
+                raise InUse("network", network.name, users, hint=f"remove it with {network.face} first")
+            self._delete(network.id)
+
+    def _delete(self, network_id: str) -> None:
+        core = self._core
+        with core.store.transaction(durable=True):
+            network = core.store.network(network_id)
+            if network is None:
+                return
+            endpoints = core.store.endpoints(network_id=network_id)
+            if endpoints:
+                holders = [f"endpoint {e.name or e.owner.container or short(e.id)}" for e in endpoints]
+                raise InUse("network", network.name, holders, hint="disconnect them first")
+            network = msgspec.structs.replace(network, status="deleting")
+            core.store.put_network(network)
+        self.unmake(network)
+
+    def unmake(self, network: Network) -> None:
+        """Take the network out of the kernel, then out of the store; what is gone already is no error.
+
+        Goes on past a failure and raises all of them together; the store keeps the row then, so that
+        deleting again finishes the work.
+        """
+        core = self._core
+        failures: list[Exception] = []
+        with core.tracer.step("feature", "firewall of the network"):
+            try:
+                self._firewall.remove_network(network)
+            except DovetailError as exc:
+                failures.append(exc)
+        with core.tracer.step("driver", f"{network.driver} delete network", link=network.link):
+            try:
+                core.driver(network.driver).delete_network(core.kernel, network)
+            except DovetailError as exc:
+                failures.append(exc)
+        if len(failures) == 1:
+            raise failures[0]
+        if failures:
+            raise ExceptionGroup(f"network {network.name!r} is not fully deleted", failures)
+        self._forget(network)
 
     def get(self, ref: str) -> Network:
         """Find one by name, id or unique prefix of its id."""
-        raise NotImplementedError
+        return self._core.store.find_network(ref)
 
     def all(self) -> list[Network]:
         """Give all, by name."""
-        raise NotImplementedError
+        return sorted(self._core.store.networks(), key=lambda network: network.name)
 
     def bind(self, face: Face, external_id: str, ref: str, *, made: bool = False) -> Network:
         """Let `face` know network `ref` by `external_id` as well; twice the same is no error.
 
         made: the network exists for this binding and goes with it.
         """
-        raise NotImplementedError
+        network = self.get(ref)
+        with self._core.store.transaction(durable=True):
+            there = self._core.store.binding(face, external_id)
+            if there is not None and there.network_id != network.id:
+                raise AlreadyExists(f"{face} network", short(external_id))
+            self._core.store.put_binding(Binding(face, external_id, network.id, made or bool(there and there.made)))
+        return network
 
     def bound(self, face: Face, external_id: str) -> Network:
         """Find the network that `face` knows as `external_id`; raises NotFound."""
-        raise NotImplementedError
+        binding = self._core.store.binding(face, external_id)
+        network = self._core.store.network(binding.network_id) if binding else None
+        if network is None:
+            raise NotFound(f"{face} network", short(external_id))
+        return network
 
     def unbind(self, face: Face, external_id: str) -> None:
         """Forget a binding. A network made for it is deleted, unless others still use it. Never raises NotFound."""
-        raise NotImplementedError
+        core = self._core
+        binding = core.store.binding(face, external_id)
+        if binding is None:
+            return
+        network = core.store.network(binding.network_id)
+        with core.store.transaction(durable=True):
+            core.store.delete_binding(face, external_id)
+        if network is None or not binding.made or core.store.bindings(network_id=binding.network_id):
+            return
+        with core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
+            try:
+                self._delete(network.id)
+            except InUse as exc:
+                core.tracer.note("kept", str(exc))  # pods or sandboxes are on it: it stays theirs
+
+    def _exclusively(self, network: Network) -> ExitStack:
+        stack = ExitStack()
+        stack.enter_context(
+            self._core.locks.hold(
+                network.id, timeout_s=self._core.lock_timeout_s, what=f"network {network.name!r}"
+            )
+        )
+        return stack

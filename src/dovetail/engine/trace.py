@@ -72,6 +72,12 @@ class Tracer:
                 for sink in self._sinks:
                     sink(step)
 
+    def note(self, key: str, value: str) -> None:
+        """Write a detail on the step that is open on this thread, if one is."""
+        stack = self._stack()
+        if stack:
+            stack[-1].detail = {**stack[-1].detail, key: value}
+
     def add_sink(self, sink: Callable[[Step], None]) -> None:
         """Hand each finished root step to `sink` as well (a stream, metrics, a file)."""
         self._sinks.append(sink)

@@ -1,0 +1,107 @@
+"""The subnets of a network: pools held, gateways and reserved addresses taken, all given back."""
+
+from __future__ import annotations
+
+import msgspec
+
+from dovetail.engine.core import Core
+from dovetail.errors import InvalidArgument
+from dovetail.ipam.protocol import IpamDriver
+from dovetail.model.addresses import IPAddress, IPNetwork
+from dovetail.model.network import Network, NetworkSpec, Subnet, SubnetSpec
+from dovetail.model.pool import AddressRequest, Pool, PoolRequest
+
+__all__ = ["DOCKER", "EXTERNAL", "Subnets"]
+
+DOCKER = "docker"
+"""Owner of pools and addresses that a Docker Engine has asked for and no network has taken over."""
+EXTERNAL = "external"
+"""`Network.ipam` where another IPAM (Docker's own) gives the addresses."""
+
+
+class Subnets:
+    """What `Networks` does with IPAM. Every method runs inside the caller's transaction."""
+
+    def __init__(self, core: Core) -> None:
+        self._core = core
+
+    def hold(self, network: Network, spec: NetworkSpec, *, addressed: bool) -> tuple[Subnet, ...]:
+        """Hold a pool, its gateway and its reserved addresses for each subnet of `spec`.
+
+        A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM.
+        """
+        if not addressed:
+            return ()
+        wanted = spec.subnets or (SubnetSpec(),)
+        for index, subnet in enumerate(wanted):
+            _check(subnet, f"$.subnets[{index}]")
+        if spec.ipam == EXTERNAL:
+            return tuple(
+                Subnet(subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, aux=s.aux)
+                for s in wanted
+                if s.subnet is not None
+            )
+        ipam = self._core.ipam(spec.ipam)
+        routes = [
+            route.destination
+            for route in self._core.kernel.routes()
+            if route.link != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
+        ]
+        return tuple(self._hold_one(ipam, network, subnet, routes) for subnet in wanted)
+
+    def _hold_one(self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork]) -> Subnet:
+        pool = self._take_over(spec, network) or ipam.request_pool(
+            PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
+            routes=routes,
+        )
+        request = AddressRequest(kind="gateway", owner=network.id, address=spec.gateway)
+        gateway = ipam.request_address(pool.id, request).ip
+        for address in spec.aux.values():
+            if address != gateway:
+                ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))
+        return Subnet(subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id)
+
+    def _take_over(self, spec: SubnetSpec, network: Network) -> Pool | None:
+        """Make a pool that Docker asked for the network's own, with the gateway and reserved addresses in it."""
+        store = self._core.store
+        for pool in store.pools():
+            if pool.owner == DOCKER and pool.subnet == spec.subnet:
+                self._hand(pool.id, {spec.gateway, *spec.aux.values()}, gateway=spec.gateway, owner=network.id)
+                taken = msgspec.structs.replace(pool, owner=network.id)
+                store.put_pool(taken)
+                return taken
+        return None
+
+    def _hand(
+        self, pool_id: str, addresses: set[IPAddress | None], *, gateway: IPAddress | None, owner: str
+    ) -> None:
+        for value in addresses:
+            row = self._core.store.address(pool_id, value) if value is not None else None
+            if row is not None and row.owner == DOCKER:
+                kind = "gateway" if value == gateway else "aux"
+                self._core.store.put_address(msgspec.structs.replace(row, owner=owner, kind=kind))
+
+    def give_back(self, network: Network) -> None:
+        """Release the pools of `network` with all their addresses; Docker's own releases that follow find nothing."""
+        if network.ipam == EXTERNAL:
+            return
+        for pool in self._core.store.pools():
+            if pool.owner == network.id:
+                self._core.ipam(network.ipam).release_pool(pool.id)
+
+
+def _check(spec: SubnetSpec, where: str) -> None:
+    if spec.subnet is None:
+        if spec.gateway or spec.ip_range or spec.aux:
+            raise InvalidArgument("a gateway or an IP range needs a subnet", where=where, hint="give --subnet")
+        return
+    if spec.gateway is not None and spec.gateway not in spec.subnet:
+        raise InvalidArgument(f"gateway {spec.gateway} is not in {spec.subnet}", where=f"{where}.gateway")
+    if spec.ip_range is not None and not (
+        spec.ip_range.version == spec.subnet.version and spec.ip_range.subnet_of(spec.subnet)  # type: ignore[arg-type]
+    ):
+        raise InvalidArgument(f"IP range {spec.ip_range} is not in {spec.subnet}", where=f"{where}.ip_range")
+    for name, address in spec.aux.items():
+        if address not in spec.subnet:
+            raise InvalidArgument(f"{address} is not in {spec.subnet}", where=f"{where}.aux.{name}")
+
