@@ -50,7 +50,11 @@ class Addresses:
         with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
             if request.subnet is not None:
                 for pool in core.store.pools():
-                    if pool.subnet == request.subnet and pool.ip_range == request.ip_range and self._replayed(pool.id):
+                    if (
+                        pool.subnet == request.subnet
+                        and pool.ip_range == request.ip_range
+                        and self._replayed(pool.id)
+                    ):
                         return pool
             routes = [route.destination for route in core.kernel.routes()]
             return core.ipam(_IPAM).request_pool(request, routes=routes)
@@ -72,7 +76,10 @@ class Addresses:
 
     def release_pool(self, pool_id: str, owner: str) -> None:
         """Give a pool back if `owner` holds it; a pool that a network has made its own stays with the network."""
-        with self._core.tracer.step("ipam", "release pool", pool=pool_id), self._core.store.transaction(durable=True):
+        with (
+            self._core.tracer.step("ipam", "release pool", pool=pool_id),
+            self._core.store.transaction(durable=True),
+        ):
             pool = self._core.store.pool(pool_id)
             if pool is not None and pool.owner == owner:
                 self._core.ipam(_IPAM).release_pool(pool_id)

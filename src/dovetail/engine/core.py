@@ -57,7 +57,9 @@ class Core:
         try:
             return self.drivers[name]
         except KeyError:
-            raise NotFound("network driver", name, hint=f"there are {', '.join(sorted(self.drivers))}") from None
+            raise NotFound(
+                "network driver", name, hint=f"there are {', '.join(sorted(self.drivers))}"
+            ) from None
 
     def ipam(self, name: str) -> IpamDriver:
         """Look an address driver up by name."""

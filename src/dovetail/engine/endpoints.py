@@ -1,14 +1,27 @@
-"""Endpoints: created, joined to a sandbox, left, deleted; and all of it in one step."""
+"""Endpoints: created, joined to a sandbox, left, deleted; and all of it in one step.
+
+The order that makes a crash harmless: the row is written before the kernel is touched and goes
+after the kernel is clean, so `reconcile` finds an owner for everything or removes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
 
+import msgspec
+
+from dovetail.engine.addresses import Addresses
 from dovetail.engine.core import Core
+from dovetail.engine.firewall import Firewall
+from dovetail.engine.holdings import Holdings
+from dovetail.engine.ids import endpoint_id as derive_endpoint_id
+from dovetail.errors import AlreadyExists, Conflict, DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint, EndpointSpec
-from dovetail.model.network import Face
+from dovetail.model.names import check_ifname, short
+from dovetail.model.network import Face, Network
 from dovetail.model.port import PortMapping
 from dovetail.model.sandbox import Sandbox
 
@@ -18,63 +31,351 @@ __all__ = ["Endpoints"]
 class Endpoints:
     """Operations on endpoints."""
 
-    def __init__(self, core: Core) -> None:
+    def __init__(self, core: Core, firewall: Firewall, addresses: Addresses) -> None:
         self._core = core
+        self._firewall = firewall
+        self._holdings = Holdings(core, addresses)
 
     def attach(self, network: str, spec: EndpointSpec, *, netns: Netns, sandbox: Sandbox) -> Attachment:
         """Create an endpoint and join it to `netns` under ``spec.owner.ifname`` (CNI's ADD).
 
         `sandbox` says whose namespace it is; it is written down if it is not known yet. The endpoint
-        id is derived from ``spec.owner``, see `endpoint_id`.
+        id is derived from ``spec.owner``, see `ids.endpoint_id`. What a crashed attachment of the same id
+        left is removed first. Raises AlreadyExists where it is attached already.
         """
-        raise NotImplementedError
+        core = self._core
+        ifname = check_ifname(spec.owner.ifname, where="$.ifname")
+        found = core.store.find_network(network)
+        identifier = spec.id or derive_endpoint_id(spec.owner)
+        with (
+            core.tracer.step("engine", "attach", network=found.name, ifname=ifname),
+            self._locked(found.id, identifier),
+        ):
+            found = self._active(found.id)
+            self._clear_way(found, identifier)
+            with ExitStack() as undo:
+                endpoint = self._write_down(found, identifier, spec, sandbox, netns, undo)
+                attachment = self._join(found, endpoint, netns, ifname, undo)
+                attachment = msgspec.structs.replace(attachment, dns=spec.dns, sandbox=sandbox.netns)
+                endpoint = msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
+                self._program(found, endpoint, undo)
+                core.store.put_endpoint(endpoint)
+                undo.pop_all()
+        return attachment
+
+    def _write_down(
+        self,
+        network: Network,
+        identifier: str,
+        spec: EndpointSpec,
+        sandbox: Sandbox,
+        netns: Netns,
+        undo: ExitStack,
+    ) -> Endpoint:
+        core = self._core
+        ports = self._choose(network, spec.ports, without=identifier)
+        with core.tracer.step("ipam", "addresses") as step, core.store.transaction():
+            endpoint = self._holdings.take(network, identifier, spec)
+            step.detail = {"addresses": " ".join(map(str, endpoint.addresses))}
+            known = core.store.sandbox(sandbox.id)
+            sandbox = msgspec.structs.replace(known or sandbox, inode=netns.inode, boot_id=core.boot_id)
+            core.store.put_sandbox(sandbox)
+            endpoint = core.driver(network.driver).plan_endpoint(network, endpoint)
+            endpoint = msgspec.structs.replace(endpoint, ports=ports, sandbox_id=sandbox.id)
+            core.store.put_endpoint(endpoint)
+            core.store.claim_ports(identifier, ports)
+        undo.callback(self._holdings.give_up, network, endpoint)
+        return endpoint
+
+    def _join(
+        self, network: Network, endpoint: Endpoint, netns: Netns | None, ifname: str, undo: ExitStack
+    ) -> Attachment:
+        core = self._core
+        with core.tracer.step("driver", f"{network.driver} join", ifname=ifname, link=endpoint.link):
+            return core.driver(network.driver).join(
+                core.kernel,
+                network,
+                endpoint,
+                sandbox=netns,
+                ifname=ifname,
+                store_id=core.store.id,
+                undo=undo,
+            )
+
+    def _program(self, network: Network, endpoint: Endpoint, undo: ExitStack) -> None:
+        if not endpoint.ports:
+            return
+        with self._core.tracer.step("feature", "publish", ports=" ".join(map(str, endpoint.ports))):
+            undo.callback(self._firewall.remove_endpoint, network, endpoint)
+            self._firewall.add_endpoint(network, endpoint)
+            self._forget_flows(endpoint)
 
     def detach(self, endpoint_id: str) -> None:
         """Leave and delete (CNI's DEL); an unknown endpoint is no error."""
-        raise NotImplementedError
+        core = self._core
+        endpoint = core.store.endpoint(endpoint_id)
+        if endpoint is None:
+            return
+        with (
+            core.tracer.step("engine", "detach", endpoint=short(endpoint_id)),
+            self._locked(endpoint.network_id, endpoint_id),
+        ):
+            endpoint = core.store.endpoint(endpoint_id)
+            if endpoint is not None:
+                self.remove(endpoint)
+
+    delete = detach
 
     def create(self, network: str, spec: EndpointSpec) -> Endpoint:
         """Write an endpoint down with its addresses and MAC; nothing happens in the kernel (CNM's CreateEndpoint).
 
-        ``spec.ports`` are not published: `publish` does.
+        ``spec.ports`` are not published: `publish` does. The same id again gives the endpoint that is there.
         """
-        raise NotImplementedError
+        core = self._core
+        found = core.store.find_network(network)
+        identifier = spec.id or derive_endpoint_id(spec.owner)
+        with (
+            core.tracer.step("engine", "create endpoint", network=found.name),
+            self._locked(found.id, identifier),
+        ):
+            found = self._active(found.id)
+            there = core.store.endpoint(identifier)
+            if there is not None:
+                return there
+            with core.store.transaction():
+                endpoint = self._holdings.take(found, identifier, spec)
+                endpoint = core.driver(found.driver).plan_endpoint(found, endpoint)
+                endpoint = msgspec.structs.replace(endpoint, status="created")
+                core.store.put_endpoint(endpoint)
+            return endpoint
 
     def join(self, endpoint_id: str, *, sandbox: Sandbox, netns: Netns | None, ifname: str) -> Attachment:
         """Bring an endpoint into a sandbox; `netns` None hands the interface over (CNM's Join up to Docker 25)."""
-        raise NotImplementedError
+        core = self._core
+        endpoint = self._known(endpoint_id)
+        with (
+            core.tracer.step("engine", "join", endpoint=short(endpoint_id)),
+            self._locked(endpoint.network_id, endpoint_id),
+        ):
+            endpoint = self._known(endpoint_id)
+            network = self._active(endpoint.network_id)
+            self._unlink(network, endpoint)  # of an earlier join that was left or broke off
+            with ExitStack() as undo:
+                created = msgspec.structs.replace(endpoint, status="created", attachment=None, sandbox_id="")
+                sandbox = msgspec.structs.replace(
+                    sandbox, inode=netns.inode if netns else 0, boot_id=core.boot_id, created=core.now()
+                )
+                with core.store.transaction():
+                    core.store.put_sandbox(sandbox)
+                    endpoint = msgspec.structs.replace(endpoint, status="joining", sandbox_id=sandbox.id)
+                    core.store.put_endpoint(endpoint)
+                undo.callback(self._unjoin, created, sandbox.id)
+                attachment = self._join(network, endpoint, netns, ifname, undo)
+                attachment = msgspec.structs.replace(attachment, dns=endpoint.dns, sandbox=sandbox.netns)
+                core.store.put_endpoint(
+                    msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
+                )
+                undo.pop_all()
+        return attachment
 
     def leave(self, endpoint_id: str) -> None:
-        """Take an endpoint out of its sandbox; twice, or when the namespace is gone, is no error."""
-        raise NotImplementedError
+        """Take an endpoint out of its sandbox; twice, or when the namespace is gone, is no error.
 
-    def delete(self, endpoint_id: str) -> None:
-        """Forget an endpoint and what is left of it; an unknown one is no error."""
-        raise NotImplementedError
+        An interface that was handed over stays until `delete`: after Leave, dockerd moves it back to
+        the host's namespace (cnm.md §1.5), and would fail on one that is gone.
+        """
+        core = self._core
+        endpoint = core.store.endpoint(endpoint_id)
+        if endpoint is None or endpoint.status == "created":
+            return
+        with (
+            core.tracer.step("engine", "leave", endpoint=short(endpoint_id)),
+            self._locked(endpoint.network_id, endpoint_id),
+        ):
+            endpoint = core.store.endpoint(endpoint_id)
+            network = core.store.network(endpoint.network_id) if endpoint else None
+            if endpoint is None or network is None:
+                return
+            handed_over = endpoint.attachment is not None and endpoint.attachment.handover
+            self._firewall.remove_endpoint(network, endpoint)
+            if not handed_over:
+                self._unlink(network, endpoint)
+            core.store.release_ports(endpoint_id)
+            left = msgspec.structs.replace(
+                endpoint, status="created", attachment=None, sandbox_id="", ports=()
+            )
+            self._unjoin(left, endpoint.sandbox_id)
 
     def publish(self, endpoint_id: str, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
         """Publish ports (CNM's ProgramExternalConnectivity); gives them with the host ports chosen.
 
         Clashes raise PortInUse before anything changes. What was published before is replaced.
         """
-        raise NotImplementedError
+        core = self._core
+        endpoint = self._known(endpoint_id)
+        with (
+            core.tracer.step("engine", "publish", endpoint=short(endpoint_id)),
+            self._locked(endpoint.network_id, endpoint_id),
+        ):
+            endpoint = self._known(endpoint_id)
+            network = self._active(endpoint.network_id)
+            chosen = self._choose(network, ports, without=endpoint_id)
+            before = endpoint
+            endpoint = msgspec.structs.replace(endpoint, ports=chosen)
+            with ExitStack() as undo:
+                self._write_ports(endpoint)
+                undo.callback(self._write_ports, before)
+                self._firewall.remove_endpoint(network, before)
+                undo.callback(self._firewall.add_endpoint, network, before)
+                self._program(network, endpoint, undo)
+                undo.pop_all()
+        return chosen
 
     def unpublish(self, endpoint_id: str) -> None:
         """Withdraw all published ports; none is no error."""
-        raise NotImplementedError
+        endpoint = self._core.store.endpoint(endpoint_id)
+        if endpoint is not None and endpoint.ports:
+            self.publish(endpoint_id, ())
+            self._forget_flows(endpoint)
 
     def check(self, endpoint_id: str, netns: Netns | None) -> list[str]:
         """Say, a sentence each, how the kernel differs from what joining made; changes nothing. Raises NotFound."""
-        raise NotImplementedError
+        core = self._core
+        endpoint = self._known(endpoint_id)
+        network = core.store.network(endpoint.network_id)
+        if network is None:
+            raise NotFound("network", endpoint.network_id)
+        if endpoint.status != "joined":
+            return [f"endpoint {short(endpoint_id)} has not joined its sandbox"]
+        differences = list(core.driver(network.driver).check(core.kernel, network, endpoint, netns))
+        wanted = self._firewall.endpoint_elements(network, endpoint)
+        if wanted:
+            missing = set(wanted) - core.kernel.nft_elements()
+            differences += [f"nftables has no element {e.key} in {e.set}" for e in sorted(missing, key=str)]
+        return differences + self._holdings.check(network, endpoint)
 
     def get(self, ref: str) -> Endpoint:
         """Find one by name, id or unique prefix."""
-        raise NotImplementedError
+        return self._core.store.find_endpoint(ref)
 
     def all(self, *, network: str = "", sandbox: str = "") -> list[Endpoint]:
         """Give all, or those of one network or sandbox (ids)."""
-        raise NotImplementedError
+        return self._core.store.endpoints(network_id=network, sandbox_id=sandbox)
 
     def collect(self, face: Face, network: str, valid: Collection[tuple[str, str]]) -> list[Endpoint]:
-        """Detach the endpoints of `face` on the caller's network name `network` whose (container, ifname) is not in `valid`."""
-        raise NotImplementedError
+        """Detach what is not in `valid` (container, ifname) of what `face` attached under its network name `network`.
+
+        Goes on past a failure and raises all of them together.
+        """
+        failures: list[Exception] = []
+        gone: list[Endpoint] = []
+        for endpoint in self._core.store.endpoints():
+            owner = endpoint.owner
+            if owner.face != face or owner.network != network or (owner.container, owner.ifname) in valid:
+                continue
+            try:
+                self.detach(endpoint.id)
+                gone.append(endpoint)
+            except DovetailError as exc:
+                failures.append(exc)
+        if failures:
+            raise ExceptionGroup(f"not all stale attachments of {network!r} could be removed", failures)
+        return gone
+
+    # -- for reconcile, under the endpoint's lock ---------------------------------------------------
+
+    def remove(self, endpoint: Endpoint) -> None:
+        """Take an endpoint out of the kernel and then out of the store; the caller holds its lock."""
+        network = self._core.store.network(endpoint.network_id)
+        if network is not None:
+            self._firewall.remove_endpoint(network, endpoint)
+            self._unlink(network, endpoint)
+            self._forget_flows(endpoint)
+        self._holdings.give_up(network, endpoint)
+
+    def reset(self, endpoint: Endpoint) -> None:
+        """Bring an endpoint whose Join broke off back to ``created``; the caller holds its lock."""
+        network = self._core.store.network(endpoint.network_id)
+        if network is not None:
+            self._unlink(network, endpoint)
+        created = msgspec.structs.replace(endpoint, status="created", attachment=None, sandbox_id="")
+        self._unjoin(created, endpoint.sandbox_id)
+
+    # -- pieces ---------------------------------------------------------------------------------------
+
+    def _clear_way(self, network: Network, identifier: str) -> None:
+        there = self._core.store.endpoint(identifier)
+        if there is None:
+            return
+        links = frozenset(link.name for link in self._core.kernel.links())
+        alive = self._core.driver(network.driver).is_alive(self._core.kernel, there, links)
+        if there.status == "joined" and alive and there.boot_id == self._core.boot_id:
+            what = f"{there.owner.container or there.name}/{there.owner.ifname}"
+            raise AlreadyExists("attachment", what, hint="detach it first")
+        self.remove(there)
+
+    def _unlink(self, network: Network, endpoint: Endpoint) -> None:
+        with self._core.tracer.step("driver", f"{network.driver} leave", link=endpoint.link):
+            self._core.driver(network.driver).leave(self._core.kernel, endpoint)
+
+    def _unjoin(self, endpoint: Endpoint, sandbox_id: str) -> None:
+        with self._core.store.transaction():
+            self._core.store.put_endpoint(endpoint)
+            self._holdings.prune_sandbox(sandbox_id)
+
+    def _write_ports(self, endpoint: Endpoint) -> None:
+        with self._core.store.transaction():
+            self._core.store.release_ports(endpoint.id)
+            self._core.store.claim_ports(endpoint.id, endpoint.ports)
+            self._core.store.put_endpoint(endpoint)
+
+    def _choose(
+        self, network: Network, ports: tuple[PortMapping, ...], *, without: str
+    ) -> tuple[PortMapping, ...]:
+        if not ports:
+            return ()
+        if network.internal:
+            raise InvalidArgument(
+                f"network {network.name!r} is internal: ports cannot be published", where="$.ports"
+            )
+        if network.firewall is None:
+            raise InvalidArgument(f"a {network.driver} network cannot publish ports", where="$.ports")
+        taken = [mapping for holder, mapping in self._core.store.published_ports() if holder != without]
+        mine = [mapping for holder, mapping in self._core.store.published_ports() if holder == without]
+        kept = tuple(mapping for mapping in ports if mapping in mine)
+        wanted = tuple(mapping for mapping in ports if mapping not in mine)
+        return kept + self._core.choose_ports(self._core.kernel, wanted, taken)
+
+    def _forget_flows(self, endpoint: Endpoint) -> None:
+        for mapping in endpoint.ports:
+            if (
+                mapping.protocol == "udp"
+            ):  # a stale UDP flow would go on to the old container for as long as it talks
+                self._core.kernel.flush_conntrack("udp", port=mapping.host_port)
+
+    def _known(self, endpoint_id: str) -> Endpoint:
+        endpoint = self._core.store.endpoint(endpoint_id)
+        if endpoint is None:
+            raise NotFound("endpoint", short(endpoint_id))
+        return endpoint
+
+    def _active(self, network_id: str) -> Network:
+        network = self._core.store.network(network_id)
+        if network is None:
+            raise NotFound("network", short(network_id))
+        if network.status != "active":
+            raise Conflict(
+                f"network {network.name!r} is being {'made' if network.status == 'creating' else 'deleted'}"
+            )
+        return network
+
+    @contextmanager
+    def _locked(self, network_id: str, endpoint_id: str) -> Iterator[None]:
+        timeout_s = self._core.lock_timeout_s
+        with (
+            self._core.locks.hold(
+                network_id, shared=True, timeout_s=timeout_s, what=f"network {short(network_id)}"
+            ),
+            self._core.locks.hold(endpoint_id, timeout_s=timeout_s, what=f"endpoint {short(endpoint_id)}"),
+        ):
+            yield

@@ -3,52 +3,49 @@
 ::
 
     engine.networks    create delete get all bind bound unbind
-    engine.addresses   request_pool release_pool pool pools request release
+    engine.addresses   request_pool release_pool pool pools request release begin_replay
     engine.endpoints   attach detach · create join leave delete · publish unpublish · check get all collect
     engine.sandboxes   create delete get all open
-    engine.reconcile() store against kernel, at start and after a firewall reload
+    engine.reconcile() store against kernel, at start
+    engine.restore_firewall()  after a flush or a restart of another firewall
+    engine.status(network)     would the next attachment succeed
     engine.tracer      timed step trees
 """
 
 from __future__ import annotations
 
-import msgspec
+from dataclasses import replace
 
 from dovetail.engine.addresses import Addresses
 from dovetail.engine.core import Core
 from dovetail.engine.endpoints import Endpoints
+from dovetail.engine.firewall import Firewall
+from dovetail.engine.ids import endpoint_id
 from dovetail.engine.networks import Networks
+from dovetail.engine.reconcile import Reconciler
+from dovetail.engine.report import Report
 from dovetail.engine.sandboxes import Sandboxes
+from dovetail.engine.subnets import EXTERNAL
 from dovetail.engine.trace import Tracer
+from dovetail.engine.traced import traced
+from dovetail.errors import Conflict, NotFound, PoolExhausted
 from dovetail.kernel.protocol import Kernel
-from dovetail.model.endpoint import Owner
-from dovetail.model.names import derive_id
+from dovetail.model.pool import AddressRequest
 
 __all__ = ["Engine", "Report", "endpoint_id"]
-
-
-def endpoint_id(owner: Owner) -> str:
-    """Derive the id of the endpoint that `owner` has: the same attachment, the same id, without state."""
-    return derive_id(owner.face, owner.network, owner.container, owner.ifname)
-
-
-class Report(msgspec.Struct, kw_only=True):
-    """What reconciliation did, a sentence each."""
-
-    restored: list[str] = []
-    released: list[str] = []
-    removed: list[str] = []
 
 
 class Engine:
     """One host's engine."""
 
     def __init__(self, core: Core) -> None:
-        self.core = core
-        self.networks = Networks(core)
+        self.core = core = replace(core, kernel=traced(core.kernel, core.tracer))
+        self._firewall = Firewall(core)
+        self.networks = Networks(core, self._firewall)
         self.addresses = Addresses(core)
-        self.endpoints = Endpoints(core)
-        self.sandboxes = Sandboxes(core)
+        self.endpoints = Endpoints(core, self._firewall, self.addresses)
+        self.sandboxes = Sandboxes(core, self.endpoints)
+        self._reconciler = Reconciler(core, self.networks, self.endpoints, self._firewall)
 
     @property
     def tracer(self) -> Tracer:
@@ -61,9 +58,51 @@ class Engine:
         return self.core.kernel
 
     def reconcile(self) -> Report:
-        """Compare store and kernel and repair both."""
-        raise NotImplementedError
+        """Compare store and kernel and repair both. Raises nothing: failures are in the report."""
+        return self._reconciler.run()
+
+    def restore_firewall(self) -> list[str]:
+        """Put back what another program took out of the firewall; does nothing when all is there."""
+        return self._firewall.restore()
 
     def status(self, network: str) -> None:
         """Raise what would keep the next attachment to `network` from succeeding (CNI's STATUS), else return."""
-        raise NotImplementedError
+        core = self.core
+        found = self.networks.get(network)
+        if found.status != "active":
+            raise Conflict(f"network {found.name!r} is {found.status}")
+        core.driver(found.driver)
+        if found.firewall is not None and not core.kernel.nft_has_table():
+            raise NotFound("nftables table", "inet dovetail", hint="run: dovetail doctor")
+        if found.link and core.kernel.link(found.link) is None:
+            raise NotFound("link", found.link, hint="restart the daemon, which restores it")
+        if found.ipam == EXTERNAL:
+            return
+        for version in (4, 6):
+            pools = [s.pool_id for s in found.subnets if s.subnet.version == version]
+            if pools:
+                self._has_room(found.ipam, pools)
+
+    def _has_room(self, ipam: str, pools: list[str]) -> None:
+        try:
+            with self.core.store.transaction():
+                for pool_id in pools[:-1]:
+                    if self._full(ipam, pool_id) is None:
+                        raise _RollBackError
+                full = self._full(ipam, pools[-1])
+                if full is not None:
+                    raise full
+                raise _RollBackError
+        except _RollBackError:
+            return
+
+    def _full(self, ipam: str, pool_id: str) -> PoolExhausted | None:
+        try:
+            self.core.ipam(ipam).request_address(pool_id, AddressRequest(kind="endpoint", owner="status"))
+        except PoolExhausted as exc:
+            return exc
+        return None
+
+
+class _RollBackError(Exception):
+    """Takes a trial allocation back."""

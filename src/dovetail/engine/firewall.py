@@ -120,7 +120,9 @@ class Firewall:
         return ["no network is left, so the nftables table is gone"]
 
     def _links(self) -> list[str]:
-        return [n.link for n in self._core.store.networks() if n.firewall is not None and n.status != "deleting"]
+        return [
+            n.link for n in self._core.store.networks() if n.firewall is not None and n.status != "deleting"
+        ]
 
     def _expected(self) -> tuple[set[Element], set[Element]]:
         """Give what must be there, and what may be (operations under way add or remove their own)."""

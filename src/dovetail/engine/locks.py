@@ -32,7 +32,9 @@ class Locks:
         self._path = path
 
     @contextmanager
-    def hold(self, identifier: str, *, shared: bool = False, timeout_s: float = 20.0, what: str = "") -> Iterator[None]:
+    def hold(
+        self, identifier: str, *, shared: bool = False, timeout_s: float = 20.0, what: str = ""
+    ) -> Iterator[None]:
         """Hold the lock of `identifier` (hexadecimal digits) for the ``with``.
 
         Not re-entrant. Raises Busy after `timeout_s`, naming `what`.
@@ -58,7 +60,9 @@ class Locks:
         wait = _POLL_FIRST_S
         while not self._try(fd, identifier, shared=shared):
             if time.monotonic() >= deadline:
-                raise Busy(f"{what or 'it'} is being changed by another operation for more than {timeout_s:g} s")
+                raise Busy(
+                    f"{what or 'it'} is being changed by another operation for more than {timeout_s:g} s"
+                )
             time.sleep(wait)
             wait = min(wait * 2, _POLL_LAST_S)
 

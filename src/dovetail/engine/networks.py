@@ -63,13 +63,17 @@ class Networks:
     def _write_down(self, network: Network, spec: NetworkSpec, undo: ExitStack) -> Network:
         core = self._core
         with core.tracer.step("ipam", "pools and gateways"), core.store.transaction(durable=True):
-            core.store.put_network(network)  # claims the name, so that a second one is refused before anything else
+            core.store.put_network(
+                network
+            )  # claims the name, so that a second one is refused before anything else
             subnets = self._subnets.hold(network, spec, addressed=core.driver(spec.driver).addressed)
             network = msgspec.structs.replace(network, subnets=subnets)
             network = core.driver(spec.driver).plan_network(core.kernel, network, core.store.id)
             for other in core.store.networks():
                 if network.link and other.id != network.id and other.link == network.link:
-                    raise Conflict(f"link {network.link!r} belongs to network {other.name!r}", where="$.options.bridge")
+                    raise Conflict(
+                        f"link {network.link!r} belongs to network {other.name!r}", where="$.options.bridge"
+                    )
             core.store.put_network(network)
         undo.callback(self._forget, network)
         return network
@@ -93,8 +97,14 @@ class Networks:
     def delete(self, ref: str) -> None:
         """Delete a network; raises NotFound, or InUse naming its endpoints."""
         network = self.get(ref)
-        with self._core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
-            users = [f"{b.face} network {short(b.external_id)}" for b in self._core.store.bindings(network_id=network.id)]
+        with (
+            self._core.tracer.step("engine", "delete network", network=network.name),
+            self._exclusively(network),
+        ):
+            users = [
+                f"{b.face} network {short(b.external_id)}"
+                for b in self._core.store.bindings(network_id=network.id)
+            ]
             if users:
                 raise InUse("network", network.name, users, hint=f"remove it with {network.face} first")
             self._delete(network.id)
@@ -155,7 +165,9 @@ class Networks:
             there = self._core.store.binding(face, external_id)
             if there is not None and there.network_id != network.id:
                 raise AlreadyExists(f"{face} network", short(external_id))
-            self._core.store.put_binding(Binding(face, external_id, network.id, made or bool(there and there.made)))
+            self._core.store.put_binding(
+                Binding(face, external_id, network.id, made or bool(there and there.made))
+            )
         return network
 
     def bound(self, face: Face, external_id: str) -> Network:

@@ -92,4 +92,6 @@ class Sandboxes:
             return self._core.kernel.open_netns(sandbox.netns)
         except (InvalidArgument, NotFound) as exc:
             hint = f"remove it with: dovetail sandbox rm {sandbox.name}" if sandbox.face == "cli" else ""
-            raise InvalidArgument(f"the namespace of sandbox {sandbox.name!r} is gone: {exc}", hint=hint) from exc
+            raise InvalidArgument(
+                f"the namespace of sandbox {sandbox.name!r} is gone: {exc}", hint=hint
+            ) from exc

@@ -45,11 +45,14 @@ class Subnets:
         routes = [
             route.destination
             for route in self._core.kernel.routes()
-            if route.link != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
+            if route.link
+            != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
         ]
         return tuple(self._hold_one(ipam, network, subnet, routes) for subnet in wanted)
 
-    def _hold_one(self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork]) -> Subnet:
+    def _hold_one(
+        self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork]
+    ) -> Subnet:
         pool = self._take_over(spec, network) or ipam.request_pool(
             PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
             routes=routes,
@@ -59,14 +62,18 @@ class Subnets:
         for address in spec.aux.values():
             if address != gateway:
                 ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))
-        return Subnet(subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id)
+        return Subnet(
+            subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id
+        )
 
     def _take_over(self, spec: SubnetSpec, network: Network) -> Pool | None:
         """Make a pool that Docker asked for the network's own, with the gateway and reserved addresses in it."""
         store = self._core.store
         for pool in store.pools():
             if pool.owner == DOCKER and pool.subnet == spec.subnet:
-                self._hand(pool.id, {spec.gateway, *spec.aux.values()}, gateway=spec.gateway, owner=network.id)
+                self._hand(
+                    pool.id, {spec.gateway, *spec.aux.values()}, gateway=spec.gateway, owner=network.id
+                )
                 taken = msgspec.structs.replace(pool, owner=network.id)
                 store.put_pool(taken)
                 return taken
@@ -93,7 +100,9 @@ class Subnets:
 def _check(spec: SubnetSpec, where: str) -> None:
     if spec.subnet is None:
         if spec.gateway or spec.ip_range or spec.aux:
-            raise InvalidArgument("a gateway or an IP range needs a subnet", where=where, hint="give --subnet")
+            raise InvalidArgument(
+                "a gateway or an IP range needs a subnet", where=where, hint="give --subnet"
+            )
         return
     if spec.gateway is not None and spec.gateway not in spec.subnet:
         raise InvalidArgument(f"gateway {spec.gateway} is not in {spec.subnet}", where=f"{where}.gateway")
@@ -104,4 +113,3 @@ def _check(spec: SubnetSpec, where: str) -> None:
     for name, address in spec.aux.items():
         if address not in spec.subnet:
             raise InvalidArgument(f"{address} is not in {spec.subnet}", where=f"{where}.aux.{name}")
-

@@ -152,7 +152,9 @@ class Kernel(Protocol):
         """``ip link set``; what is None stays as it is, ``master=""`` releases the link."""
         ...
 
-    def set_bridge_port(self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> None:
+    def set_bridge_port(
+        self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
+    ) -> None:
         """``bridge link set dev NAME hairpin on isolated on``."""
         ...
 

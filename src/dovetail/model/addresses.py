@@ -72,8 +72,12 @@ def parse_subnet(text: str, *, where: str = "") -> IPNetwork:
         try:
             meant = ipaddress.ip_network(text.strip(), strict=False)
         except ValueError:
-            raise InvalidArgument(f"{text!r} is not a CIDR", where=where, hint="write it as 10.0.0.0/24") from exc
-        raise InvalidArgument(f"{text!r} has host bits set", where=where, hint=f"did you mean {meant}?") from exc
+            raise InvalidArgument(
+                f"{text!r} is not a CIDR", where=where, hint="write it as 10.0.0.0/24"
+            ) from exc
+        raise InvalidArgument(
+            f"{text!r} has host bits set", where=where, hint=f"did you mean {meant}?"
+        ) from exc
 
 
 def parse_interface(text: str, *, where: str = "") -> IPInterface:

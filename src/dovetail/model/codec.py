@@ -9,7 +9,14 @@ from typing import Any, TypeVar
 import msgspec
 
 from dovetail.errors import InvalidArgument
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, parse_address, parse_interface, parse_subnet
+from dovetail.model.addresses import (
+    IPAddress,
+    IPInterface,
+    IPNetwork,
+    parse_address,
+    parse_interface,
+    parse_subnet,
+)
 from dovetail.model.mac import Mac
 
 __all__ = ["decode", "encode", "to_builtins"]

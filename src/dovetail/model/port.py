@@ -41,7 +41,9 @@ def check_protocol(text: str, *, where: str = "") -> Protocol:
     for protocol in _PROTOCOLS:
         if lowered == protocol:
             return protocol
-    raise InvalidArgument(f"{text!r} is not a protocol that can be published", where=where, hint="tcp, udp or sctp")
+    raise InvalidArgument(
+        f"{text!r} is not a protocol that can be published", where=where, hint="tcp, udp or sctp"
+    )
 
 
 def check_port(number: int, *, where: str = "", zero: bool = False) -> int:
@@ -59,9 +61,13 @@ def parse_publish(text: str, *, where: str = "") -> tuple[PortMapping, ...]:
     """
     body, _, proto = text.partition("/")
     protocol = check_protocol(proto or "tcp", where=where)
-    match = re.fullmatch(r"(?:(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?=.*:))?(?:(?P<host>[^:]*):)?(?P<cont>[^:]+)", body)
+    match = re.fullmatch(
+        r"(?:(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?=.*:))?(?:(?P<host>[^:]*):)?(?P<cont>[^:]+)", body
+    )
     if match is None:
-        raise InvalidArgument(f"{text!r} is not a port to publish", where=where, hint="write it as 8080:80/tcp")
+        raise InvalidArgument(
+            f"{text!r} is not a port to publish", where=where, hint="write it as 8080:80/tcp"
+        )
     ip_text = match["v6"] or match["v4"]
     host_ip = parse_address(ip_text, where=where) if ip_text else None
     container = _range(match["cont"], text, where)
@@ -77,7 +83,9 @@ def parse_publish(text: str, *, where: str = "") -> tuple[PortMapping, ...]:
 def _range(part: str, text: str, where: str, *, zero: bool = False) -> list[int]:
     first, dash, last = part.partition("-")
     if not first.isascii() or not first.isdigit() or (dash and not (last.isascii() and last.isdigit())):
-        raise InvalidArgument(f"{part!r} in {text!r} is not a port or a range", where=where, hint="write it as 8080:80/tcp")
+        raise InvalidArgument(
+            f"{part!r} in {text!r} is not a port or a range", where=where, hint="write it as 8080:80/tcp"
+        )
     low = check_port(int(first), where=where, zero=zero)
     high = check_port(int(last), where=where) if dash else low
     if high < low:

@@ -1,0 +1,13 @@
+"""Ids that need no state."""
+
+from __future__ import annotations
+
+from dovetail.model.endpoint import Owner
+from dovetail.model.names import derive_id
+
+__all__ = ["endpoint_id"]
+
+
+def endpoint_id(owner: Owner) -> str:
+    """Derive the id of the endpoint that `owner` has: the same attachment, the same id, without state."""
+    return derive_id(owner.face, owner.network, owner.container, owner.ifname)
