@@ -25,7 +25,9 @@ __all__ = ["RecordedNetns", "RecordingKernel"]
 
 _HOST_INODE = 1
 _DEFAULT_MTU = 1500
-_READING = frozenset({"-C", "--check", "-S", "--list-rules", "-L", "--list"})
+_READING = frozenset({"-C", "-S"})
+_REMOVING = frozenset({"-D", "-F", "-X"})
+_ACTIONS = _READING | _REMOVING | {"-A", "-I", "-N"}
 _SYSCTL_DEFAULTS = {
     "ip_forward": "0",
     "forwarding": "0",
@@ -69,7 +71,8 @@ class _Space:
     sets: frozenset[str] = frozenset()
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)
-    rules: list[tuple[str, ...]] = field(default_factory=list)
+    rules: set[tuple[str, ...]] = field(default_factory=set)
+    rules_gone: set[tuple[str, ...]] = field(default_factory=set)
 
 
 @dataclass
@@ -397,24 +400,28 @@ class RecordingKernel:
 
     def iptables(self, program: str, *args: str) -> bool:
         """Record a change; answer ``-C`` and ``-S`` from the recorded rules, the base, or `chains`."""
-        rules = self._space.rules
-        if _READING.isdisjoint(args):
-            self._record("iptables", program, *args)
-            added = not {"-D", "--delete"} & set(args)
-            rule = (program, *_plain_rule(args))
-            if added:
-                rules.append(rule)
-            elif rule in rules:
-                rules.remove(rule)
-            else:
-                rules.append(("gone", *rule))
-            return True
-        rule = (program, *_plain_rule(args))
-        if rule in rules or ("gone", *rule) in rules:
-            return rule in rules
-        if self._base is not None:
-            return self._base.iptables(program, *args)
-        return "-S" in args and (program, args[args.index("-S") + 1]) in self.chains
+        rules, gone = self._space.rules, self._space.rules_gone
+        action, chain, rule = _parse_rule(args)
+        key = (program, chain, *rule)
+        if action in _READING:
+            if key in rules or key in gone:
+                return key in rules
+            if self._base is not None:
+                return self._base.iptables(program, *args)
+            return action == "-S" and (program, chain) in self.chains
+        self._record("iptables", program, *args)
+        if action in _REMOVING:
+            doomed = [
+                other
+                for other in rules
+                if other == key or (action == "-F" and other[:2] == key and other != key)
+            ]
+            rules.difference_update(doomed)
+            gone.update(doomed or [key])
+        else:
+            rules.add(key)
+            gone.discard(key)
+        return True
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
         """Record ``conntrack -D``."""
@@ -483,13 +490,10 @@ class RecordingKernel:
             self._drop(*peer)
 
 
-def _plain_rule(args: tuple[str, ...]) -> tuple[str, ...]:
-    """Give a rule's words without what differs between adding, checking and deleting it."""
-    words = list(args)
-    for flag in ("-I", "-A", "-D", "-C", "-S", "--append", "--insert", "--delete", "--check"):
-        if flag in words:
-            index = words.index(flag)
-            del words[index]
-            if flag in {"-I", "--insert"} and len(words) > index + 1 and words[index + 1].isdigit():
-                del words[index + 1]
-    return tuple(words)
+def _parse_rule(args: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
+    """Split iptables' words into action (``-A``), chain and rule; a chain alone has an empty rule."""
+    at = next(index for index, word in enumerate(args) if word in _ACTIONS)
+    rest = args[at + 2 :]
+    if args[at] == "-I" and rest[:1] and rest[0].isdigit():
+        rest = rest[1:]
+    return args[at], args[at + 1], args[:at] + rest

@@ -1,0 +1,141 @@
+"""Port mapping: ports of the host that lead to ports of an endpoint."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+
+import msgspec
+
+from dovetail.errors import PortInUse
+from dovetail.kernel.protocol import Kernel
+from dovetail.model.addresses import IPAddress
+from dovetail.model.element import Element
+from dovetail.model.endpoint import Endpoint
+from dovetail.model.network import Network
+from dovetail.model.port import PortMapping
+
+__all__ = ["PortMap", "choose_ports"]
+
+_CHOSEN = range(49153, 65536)  # the dynamic ports of RFC 6335 §6 (Docker's choice too)
+_FAMILIES = (4, 6)
+
+
+class PortMap:
+    """Elements of ``publishN`` and ``publishN_at``."""
+
+    name = "portmap"
+
+    def network_elements(self, network: Network) -> Sequence[Element]:
+        """Give nothing: ports belong to endpoints."""
+        return ()
+
+    def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
+        """Give one element a published port and family that both the mapping and the endpoint have.
+
+        A port on every address of the host is an element of ``publishN``, on one address of
+        ``publishN_at``, which is looked up first. An internal network publishes nothing.
+        """
+        if network.firewall is None or network.firewall.internal:
+            return ()
+        elements: list[Element] = []
+        for version in _FAMILIES:
+            target = next((a.ip for a in endpoint.addresses if a.version == version), None)
+            if target is not None:
+                elements += (
+                    _element(mapping, target) for mapping in endpoint.ports if _has_family(mapping, version)
+                )
+        return elements
+
+
+def _has_family(mapping: PortMapping, version: int) -> bool:
+    return mapping.host_ip is None or mapping.host_ip.version == version
+
+
+def _element(mapping: PortMapping, target: IPAddress) -> Element:
+    key = (mapping.protocol, mapping.host_port)
+    data = (target, mapping.container_port)
+    if mapping.host_ip is None or mapping.host_ip.is_unspecified:
+        return Element(f"publish{target.version}", key, data)
+    return Element(f"publish{target.version}_at", (mapping.host_ip, *key), data)
+
+
+def choose_ports(
+    kernel: Kernel, mappings: Sequence[PortMapping], taken: Collection[PortMapping]
+) -> tuple[PortMapping, ...]:
+    """Give `mappings` with host port 0 replaced by a free one; changes nothing.
+
+    taken: what other endpoints publish. A port is free if no mapping (of these or of `taken`) has it
+    on an overlapping address and a socket of the host could be bound to it. Asked-for ports are
+    looked at first, so a chosen one never takes an asked-for one away.
+
+    Raises:
+        PortInUse: an asked-for port is published or bound, asked for twice, or none is left.
+    """
+    held = _Held(taken)
+    for mapping in mappings:
+        if mapping.host_port:
+            _claim(kernel, mapping, held)
+    chosen = [mapping if mapping.host_port else _choose(kernel, mapping, held) for mapping in mappings]
+    return tuple(chosen)
+
+
+class _Held:
+    """Mappings by protocol and host port, so that looking one up costs the same however many there are."""
+
+    def __init__(self, mappings: Collection[PortMapping]) -> None:
+        self._by_port: dict[tuple[str, int], list[PortMapping]] = {}
+        for mapping in mappings:
+            self.add(mapping)
+
+    def add(self, mapping: PortMapping) -> None:
+        self._by_port.setdefault((mapping.protocol, mapping.host_port), []).append(mapping)
+
+    def clash(self, mapping: PortMapping) -> PortMapping | None:
+        """Give one that has this port on an address that `mapping` wants too."""
+        there = self._by_port.get((mapping.protocol, mapping.host_port), ())
+        return next((other for other in there if _overlap(other.host_ip, mapping.host_ip)), None)
+
+
+def _overlap(one: IPAddress | None, other: IPAddress | None) -> bool:
+    if one is None or other is None:
+        return True
+    return one.version == other.version and (one == other or one.is_unspecified or other.is_unspecified)
+
+
+def _claim(kernel: Kernel, mapping: PortMapping, held: _Held) -> None:
+    clash = held.clash(mapping)
+    if clash is not None:
+        raise PortInUse(f"port {_name(mapping)} of the host is published already, as {clash}", hint=_HINT)
+    if not kernel.port_is_free(mapping.protocol, mapping.host_ip, mapping.host_port):
+        raise PortInUse(f"port {_name(mapping)} of the host is bound by a local process", hint=_HINT)
+    held.add(mapping)
+
+
+_HINT = "choose another host port, or 0 to have one chosen"
+
+
+def _choose(kernel: Kernel, mapping: PortMapping, held: _Held) -> PortMapping:
+    for port in _rotated():
+        candidate = msgspec.structs.replace(mapping, host_port=port)
+        if held.clash(candidate) is None and kernel.port_is_free(mapping.protocol, mapping.host_ip, port):
+            held.add(candidate)
+            return candidate
+    raise PortInUse(
+        f"no {mapping.protocol} port of the host from {_CHOSEN[0]} to {_CHOSEN[-1]} is free",
+        hint="unpublish some, or name the host port",
+    )
+
+
+def _rotated() -> Iterator[int]:
+    """Give the dynamic ports from a random one on: one that was freed lately is not given again at once."""
+    start = random.randrange(len(_CHOSEN))  # noqa: S311 - nothing secret
+    for step in range(len(_CHOSEN)):
+        yield _CHOSEN[(start + step) % len(_CHOSEN)]
+
+
+def _name(mapping: PortMapping) -> str:
+    if mapping.host_ip is None:
+        return f"{mapping.host_port}/{mapping.protocol}"
+    host = f"[{mapping.host_ip}]" if mapping.host_ip.version == 6 else str(mapping.host_ip)  # noqa: PLR2004
+    return f"{host}:{mapping.host_port}/{mapping.protocol}"
