@@ -44,7 +44,7 @@ class Core:
     ruleset: str
     choose_ports: ChoosePorts
     accept_forwarding: Callable[[Kernel, Sequence[str]], None]
-    withdraw_forwarding: Callable[[Kernel, Sequence[str]], None]
+    withdraw_forwarding: Callable[[Kernel], None]
     locks: Locks
     netns_dir: str
     boot_id: str

@@ -6,7 +6,7 @@ so whoever reads the kernel first and the store second can tell an element that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dovetail.engine.core import Core
@@ -61,7 +61,7 @@ class Firewall:
             if others:
                 self._core.accept_forwarding(self._core.kernel, [n.link for n in others])
             else:
-                self._remove_all([network.link])
+                self._remove_all()
 
     def add_endpoint(self, network: Network, endpoint: Endpoint) -> None:
         """Add the endpoint's elements; where the table is gone (flushed), everything is restored first."""
@@ -112,11 +112,11 @@ class Firewall:
             self._core.kernel.nft_add_elements(list(wanted))
         return True
 
-    def _remove_all(self, links: Sequence[str] = ()) -> list[str]:
+    def _remove_all(self) -> list[str]:
         if not self._core.kernel.nft_has_table():
             return []
         self._core.kernel.nft_apply(_DELETE_TABLE)
-        self._core.withdraw_forwarding(self._core.kernel, links)
+        self._core.withdraw_forwarding(self._core.kernel)
         return ["no network is left, so the nftables table is gone"]
 
     def _links(self) -> list[str]:
