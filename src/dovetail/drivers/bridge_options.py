@@ -15,7 +15,7 @@ __all__ = ["KNOWN", "BridgeOptions", "read_options"]
 KNOWN = {
     "mtu": "largest packet on the bridge and its endpoints, in bytes",
     "icc": "whether endpoints reach each other (true)",
-    "hairpin": "whether the bridge sends a frame back out of the port it came in by (false)",
+    "hairpin": "whether an endpoint reaches itself by its published port, under br_netfilter too (true)",
     "masquerade": "whether traffic that leaves the network takes the host's address (true)",
     "bridge": "name of the Linux bridge; one that exists is adopted and never deleted",
     "protected": "whether others reach only published ports (as masquerade)",
@@ -39,11 +39,18 @@ _MTU_MIN_V6 = 1280  # IPV6_MIN_MTU, RFC 8200 §5
 
 
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """The options with their defaults filled in; mtu 0 and bridge empty leave the choice to the driver."""
+    """The options with their defaults filled in; mtu 0 and bridge empty leave the choice to the driver.
+
+    hairpin: with ``net.bridge.bridge-nf-call-iptables`` (the default where br_netfilter is there) a
+    frame to a published port is translated inside the bridge, which must send it back out of the port
+    it came in by where an endpoint asks itself (br_nf_pre_routing_finish, net/bridge/br_netfilter_hooks.c).
+    icc false: the same translation then stays within isolated ports, so neighbours reach each other's
+    published ports only where that sysctl is 0; nobody reaches more than was meant.
+    """
 
     mtu: int = 0
     icc: bool = True
-    hairpin: bool = False
+    hairpin: bool = True
     masquerade: bool = True
     bridge: str = ""
     protected: bool = True
@@ -72,7 +79,7 @@ def read_options(options: Mapping[str, str], *, ipv6: bool = False) -> BridgeOpt
     return BridgeOptions(
         mtu=_mtu(*found["mtu"], ipv6=ipv6) if "mtu" in found else 0,
         icc=_boolean(found, "icc", default=True),
-        hairpin=_boolean(found, "hairpin", default=False),
+        hairpin=_boolean(found, "hairpin", default=True),
         masquerade=masquerade,
         bridge=check_ifname(bridge[1], where=f"$.options.{bridge[0]}") if bridge[1] else "",
         protected=_boolean(found, "protected", default=masquerade),
