@@ -1,1 +1,1 @@
-
+"""The HTTP API without its transport: requests in, views out."""

@@ -1,0 +1,91 @@
+"""What the API takes: one type a request body. Unknown fields are refused, so a typing error is never ignored."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from dovetail.model.addresses import IPAddress, IPNetwork
+from dovetail.model.attachment import DNS
+from dovetail.model.mac import Mac
+from dovetail.model.network import NetworkSpec, SubnetSpec
+from dovetail.model.port import PortMapping, parse_publish
+
+__all__ = ["ConnectRequest", "DisconnectRequest", "NetworkRequest", "SandboxRequest", "SubnetRequest"]
+
+
+class SubnetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One subnet; without `subnet` IPAM chooses one of family `version`."""
+
+    subnet: IPNetwork | None = None
+    gateway: IPAddress | None = None
+    ip_range: IPNetwork | None = None
+    aux: dict[str, IPAddress] = {}
+    version: Literal[4, 6] = 4
+
+    def spec(self) -> SubnetSpec:
+        """Give the model's value."""
+        version: Literal[4, 6] = self.version if self.subnet is None else self.subnet.version
+        return SubnetSpec(
+            subnet=self.subnet, gateway=self.gateway, ip_range=self.ip_range, aux=self.aux, version=version
+        )
+
+
+class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/networks``."""
+
+    name: str
+    driver: str = "bridge"
+    subnets: list[SubnetRequest] = []
+    internal: bool = False
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+
+    def spec(self) -> NetworkSpec:
+        """Give the model's value."""
+        return NetworkSpec(
+            name=self.name,
+            driver=self.driver,
+            subnets=tuple(subnet.spec() for subnet in self.subnets),
+            internal=self.internal,
+            options=self.options,
+            labels=self.labels,
+        )
+
+
+class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/sandboxes``; `netns` adopts the namespace at that path instead of making one."""
+
+    name: str = ""
+    netns: str = ""
+
+
+class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/networks/{ref}/connect``.
+
+    sandbox: name, id or unique prefix. ips: at most one a family. ifname empty: the next free ethN.
+    publish: as ``docker run -p`` writes it, ``[HOSTIP:][HOST[-HOST]:]CONT[-CONT][/PROTO]``.
+    """
+
+    sandbox: str
+    ips: list[IPAddress] = []
+    ifname: str = ""
+    mac: Mac | None = None
+    aliases: list[str] = []
+    publish: list[str] = []
+    dns: DNS = DNS()
+
+    def ports(self) -> tuple[PortMapping, ...]:
+        """Read `publish`; raises InvalidArgument with the place."""
+        return tuple(
+            mapping
+            for index, text in enumerate(self.publish)
+            for mapping in parse_publish(text, where=f"$.publish[{index}]")
+        )
+
+
+class DisconnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Body of ``POST /v1/networks/{ref}/disconnect``."""
+
+    sandbox: str

@@ -1,0 +1,315 @@
+"""What the API gives: one type a noun, and the function that renders it from the engine's rows.
+
+Every view names the things it refers to (a network's name beside its id), so that a reader needs no
+second request. Times are seconds since the epoch.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from dovetail.engine.engine import Engine
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
+from dovetail.model.attachment import DNS, HostInterface, Route
+from dovetail.model.endpoint import Endpoint, EndpointStatus
+from dovetail.model.mac import Mac
+from dovetail.model.names import short
+from dovetail.model.network import Face, Network, NetworkStatus, Scope, Subnet
+from dovetail.model.pool import Pool
+from dovetail.model.port import PortMapping
+from dovetail.model.sandbox import Sandbox
+
+__all__ = [
+    "DriverView",
+    "EndpointView",
+    "NetworkRow",
+    "NetworkView",
+    "PoolView",
+    "SandboxView",
+    "SubnetView",
+    "endpoint_view",
+    "endpoint_views",
+    "network_rows",
+    "network_view",
+    "pool_views",
+    "sandbox_view",
+    "sandbox_views",
+]
+
+
+class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
+    """One subnet and how full it is. size: addresses that may be given out; used: those that are held."""
+
+    subnet: IPNetwork
+    gateway: IPAddress | None = None
+    ip_range: IPNetwork | None = None
+    aux: dict[str, IPAddress] = {}
+    pool_id: str = ""
+    used: int = 0
+    size: int = 0
+
+
+class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
+    """An endpoint. container: what a person calls the other end: the container's or the sandbox's name.
+
+    link: the host's end. netns: path of the sandbox's namespace. host_interfaces: from the outside in.
+    """
+
+    id: str
+    network: str
+    network_id: str
+    face: Face
+    container: str
+    sandbox_id: str = ""
+    ifname: str = ""
+    status: EndpointStatus
+    mac: Mac | None = None
+    mtu: int = 0
+    addresses: tuple[IPInterface, ...] = ()
+    gateways: tuple[IPAddress, ...] = ()
+    routes: tuple[Route, ...] = ()
+    dns: DNS = DNS()
+    aliases: tuple[str, ...] = ()
+    ports: tuple[PortMapping, ...] = ()
+    options: dict[str, str] = {}
+    link: str = ""
+    host_interfaces: tuple[HostInterface, ...] = ()
+    netns: str = ""
+    created: float = 0.0
+
+
+class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A network as a list shows it; `endpoints` is their number."""
+
+    id: str
+    name: str
+    driver: str
+    scope: Scope
+    face: Face
+    status: NetworkStatus
+    internal: bool
+    subnets: tuple[IPNetwork, ...] = ()
+    link: str = ""
+    endpoints: int = 0
+    labels: dict[str, str] = {}
+    created: float = 0.0
+
+
+class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
+    """A network with its subnets, their use, and its endpoints. bindings: ids by which faces know it (Docker's)."""
+
+    id: str
+    name: str
+    driver: str
+    scope: Scope
+    ipam: str
+    face: Face
+    status: NetworkStatus
+    internal: bool
+    subnets: tuple[SubnetView, ...] = ()
+    options: dict[str, str] = {}
+    labels: dict[str, str] = {}
+    link: str = ""
+    adopted: bool = False
+    mtu: int = 0
+    bindings: tuple[str, ...] = ()
+    endpoints: tuple[EndpointView, ...] = ()
+    created: float = 0.0
+
+
+class SandboxView(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox and its endpoints. made: dovetail made the namespace and deletes it with the sandbox."""
+
+    id: str
+    name: str
+    face: Face
+    netns: str
+    made: bool
+    endpoints: tuple[EndpointView, ...] = ()
+    created: float = 0.0
+
+
+class PoolView(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool and how full it is. owner: a network's id, or ``docker``; network: that network's name."""
+
+    id: str
+    subnet: IPNetwork
+    ip_range: IPNetwork | None = None
+    owner: str = ""
+    network: str = ""
+    used: int = 0
+    size: int = 0
+    created: float = 0.0
+
+
+class DriverView(msgspec.Struct, frozen=True, kw_only=True):
+    """A network driver. addressed: its networks have subnets. options: each key with what it does."""
+
+    name: str
+    addressed: bool
+    options: dict[str, str] = {}
+
+
+def endpoint_view(engine: Engine, endpoint: Endpoint) -> EndpointView:
+    """Render one endpoint."""
+    return endpoint_views(engine, [endpoint])[0]
+
+
+def endpoint_views(engine: Engine, endpoints: Sequence[Endpoint]) -> list[EndpointView]:
+    """Render endpoints, by network, container and interface."""
+    networks = {network.id: network.name for network in engine.networks.all()}
+    sandboxes = {sandbox.id: sandbox for sandbox in engine.sandboxes.all()}
+    views = [
+        _endpoint(endpoint, networks.get(endpoint.network_id, ""), sandboxes.get(endpoint.sandbox_id))
+        for endpoint in endpoints
+    ]
+    return sorted(views, key=lambda view: (view.network, view.container, view.ifname, view.id))
+
+
+def _endpoint(endpoint: Endpoint, network: str, sandbox: Sandbox | None) -> EndpointView:
+    attachment = endpoint.attachment
+    name = endpoint.name or (sandbox.name if sandbox is not None else "") or endpoint.owner.container
+    return EndpointView(
+        id=endpoint.id,
+        network=network,
+        network_id=endpoint.network_id,
+        face=endpoint.owner.face,
+        container=name or short(endpoint.id),
+        sandbox_id=endpoint.sandbox_id,
+        ifname=attachment.ifname if attachment is not None else endpoint.owner.ifname,
+        status=endpoint.status,
+        mac=endpoint.mac or (attachment.mac if attachment is not None else None),
+        mtu=attachment.mtu if attachment is not None else 0,
+        addresses=endpoint.addresses,
+        gateways=attachment.gateways if attachment is not None else (),
+        routes=attachment.routes if attachment is not None else (),
+        dns=endpoint.dns,
+        aliases=endpoint.aliases,
+        ports=endpoint.ports,
+        options=endpoint.options,
+        link=endpoint.link,
+        host_interfaces=attachment.host_interfaces if attachment is not None else (),
+        netns=sandbox.netns if sandbox is not None else "",
+        created=endpoint.created,
+    )
+
+
+def network_rows(engine: Engine) -> list[NetworkRow]:
+    """Render the list of networks."""
+    counts: dict[str, int] = defaultdict(int)
+    for endpoint in engine.endpoints.all():
+        counts[endpoint.network_id] += 1
+    return [
+        NetworkRow(
+            id=network.id,
+            name=network.name,
+            driver=network.driver,
+            scope=network.scope,
+            face=network.face,
+            status=network.status,
+            internal=network.internal,
+            subnets=tuple(subnet.subnet for subnet in network.subnets),
+            link=network.link,
+            endpoints=counts[network.id],
+            labels=network.labels,
+            created=network.created,
+        )
+        for network in engine.networks.all()
+    ]
+
+
+def network_view(engine: Engine, network: Network) -> NetworkView:
+    """Render one network in full."""
+    endpoints = endpoint_views(engine, engine.endpoints.all(network=network.id))
+    bindings = engine.core.store.bindings(network_id=network.id)
+    return NetworkView(
+        id=network.id,
+        name=network.name,
+        driver=network.driver,
+        scope=network.scope,
+        ipam=network.ipam,
+        face=network.face,
+        status=network.status,
+        internal=network.internal,
+        subnets=tuple(_subnet(engine, subnet) for subnet in network.subnets),
+        options=network.options,
+        labels=network.labels,
+        link=network.link,
+        adopted=network.adopted,
+        mtu=network.mtu,
+        bindings=tuple(f"{binding.face}:{binding.external_id}" for binding in bindings),
+        endpoints=tuple(endpoints),
+        created=network.created,
+    )
+
+
+def _subnet(engine: Engine, subnet: Subnet) -> SubnetView:
+    return SubnetView(
+        subnet=subnet.subnet,
+        gateway=subnet.gateway,
+        ip_range=subnet.ip_range,
+        aux=subnet.aux,
+        pool_id=subnet.pool_id,
+        used=engine.addresses.used(subnet.pool_id) if subnet.pool_id else 0,
+        size=_size(subnet.subnet, subnet.ip_range),
+    )
+
+
+def sandbox_view(engine: Engine, sandbox: Sandbox) -> SandboxView:
+    """Render one sandbox."""
+    return _sandbox(sandbox, endpoint_views(engine, engine.endpoints.all(sandbox=sandbox.id)))
+
+
+def sandbox_views(engine: Engine) -> list[SandboxView]:
+    """Render all sandboxes, by name."""
+    joined: dict[str, list[EndpointView]] = defaultdict(list)
+    for view in endpoint_views(engine, engine.endpoints.all()):
+        joined[view.sandbox_id].append(view)
+    return [_sandbox(sandbox, joined[sandbox.id]) for sandbox in engine.sandboxes.all()]
+
+
+def _sandbox(sandbox: Sandbox, endpoints: Iterable[EndpointView]) -> SandboxView:
+    return SandboxView(
+        id=sandbox.id,
+        name=sandbox.name,
+        face=sandbox.face,
+        netns=sandbox.netns,
+        made=sandbox.made,
+        endpoints=tuple(endpoints),
+        created=sandbox.created,
+    )
+
+
+def pool_views(engine: Engine) -> list[PoolView]:
+    """Render all pools, IPv4 first, by subnet."""
+    networks = {network.id: network.name for network in engine.networks.all()}
+    return [
+        PoolView(
+            id=pool.id,
+            subnet=pool.subnet,
+            ip_range=pool.ip_range,
+            owner=pool.owner,
+            network=networks.get(pool.owner, ""),
+            used=engine.addresses.used(pool.id),
+            size=_size(pool.subnet, pool.ip_range),
+            created=pool.created,
+        )
+        for pool in sorted(engine.addresses.pools(), key=_order)
+    ]
+
+
+def _order(pool: Pool) -> tuple[int, int]:
+    return pool.subnet.version, int(pool.subnet.network_address)
+
+
+def _size(subnet: IPNetwork, ip_range: IPNetwork | None) -> int:
+    """Count what may be given out: of a subnet all but network and broadcast address (RFC 3021, RFC 6164 excepted)."""
+    if ip_range is not None and ip_range != subnet:
+        return ip_range.num_addresses
+    spare = subnet.max_prefixlen - subnet.prefixlen
+    if spare <= 1:
+        return subnet.num_addresses
+    return subnet.num_addresses - (2 if subnet.version == 4 else 1)  # noqa: PLR2004 - an IP version
