@@ -411,13 +411,10 @@ class RecordingKernel:
             return action == "-S" and (program, chain) in self.chains
         self._record("iptables", program, *args)
         if action in _REMOVING:
-            doomed = [
-                other
-                for other in rules
-                if other == key or (action == "-F" and other[:2] == key and other != key)
-            ]
+            chained = [other for other in rules if other[:2] == key and other != key]
+            doomed = chained if action == "-F" else [key]
             rules.difference_update(doomed)
-            gone.update(doomed or [key])
+            gone.update(doomed)
         else:
             rules.add(key)
             gone.discard(key)

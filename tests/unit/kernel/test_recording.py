@@ -1,0 +1,242 @@
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface, ip_network
+
+import pytest
+
+from dovetail.errors import AlreadyExists, KernelError, NotFound
+from dovetail.kernel.commands import MUTATING, describe
+from dovetail.kernel.protocol import Kernel, KernelRoute, LinkSpec
+from dovetail.kernel.recording import RecordingKernel
+from dovetail.model.attachment import Route
+from dovetail.model.element import Element
+from dovetail.model.mac import Mac
+
+MAC = Mac("02:00:00:00:00:01")
+TABLE = "table inet dovetail {\n    set a { type ifname; }\n    map m { type ifname : ifname; }\n}\n"
+
+
+@pytest.fixture
+def kernel() -> RecordingKernel:
+    return RecordingKernel()
+
+
+def test_it_has_every_verb_of_the_protocol() -> None:
+    verbs = {name for name in vars(Kernel) if not name.startswith("_")}
+
+    assert verbs <= set(dir(RecordingKernel))
+    assert verbs >= MUTATING
+
+
+@pytest.mark.parametrize(
+    ("verb", "args", "kwargs", "lines"),
+    [
+        ("add_bridge", ("b",), {"mtu": 1400}, ["ip link add name b mtu 1400 type bridge"]),
+        ("set_link", ("b",), {"up": False, "master": ""}, ["ip link set dev b nomaster down"]),
+        ("set_link", ("b",), {}, []),
+        ("set_bridge_port", ("p",), {"hairpin": False}, ["bridge link set dev p hairpin off"]),
+        ("add_address", ("b", ip_interface("fd00::1/64")), {}, ["ip addr add fd00::1/64 dev b nodad"]),
+        ("add_address", ("b", ip_interface("fd00::1/64")), {"dad": True}, ["ip addr add fd00::1/64 dev b"]),
+        ("add_route", ("b", Route(destination=ip_network("::/0"))), {}, ["ip -6 route add default dev b"]),
+        (
+            "add_route",
+            (
+                "b",
+                Route(
+                    destination=ip_network("10.0.0.0/8"),
+                    gateway=ip_address("10.88.0.1"),
+                    mtu=1400,
+                    advmss=1300,
+                    priority=7,
+                    table=9,
+                    scope=0,
+                ),
+            ),
+            {},
+            [
+                "ip route add 10.0.0.0/8 via 10.88.0.1 dev b mtu 1400 advmss 1300 metric 7 table 9 scope global"
+            ],
+        ),
+        (
+            "set_sysctl",
+            ("net/ipv4/conf/a.1/forwarding", "1"),
+            {},
+            ["sysctl -q -w net/ipv4/conf/a.1/forwarding=1"],
+        ),
+        ("nft_apply", ("delete table inet dovetail\n",), {}, ["nft 'delete table inet dovetail'"]),
+        ("nft_apply", ("a\nb\n",), {}, ["nft -f - <<'EOF'\na\nb\nEOF"]),
+        ("iptables", ("ip6tables", "-A", "X"), {}, ["ip6tables --wait -A X"]),
+        ("flush_conntrack", ("udp",), {"port": 53}, ["conntrack -D -p udp --orig-port-dst 53"]),
+        (
+            "flush_conntrack",
+            ("udp",),
+            {"address": ip_address("fd00::2")},
+            ["conntrack -D -f ipv6 -p udp --reply-src fd00::2"],
+        ),
+        ("delete_netns", ("/tmp/box",), {}, ["umount /tmp/box", "rm /tmp/box"]),
+        ("delete_netns", ("/var/run/netns/box",), {}, ["ip netns del box"]),
+        ("links", (), {}, []),
+    ],
+)
+def test_a_verb_equals_its_command(
+    verb: str, args: tuple[object, ...], kwargs: dict[str, object], lines: list[str]
+) -> None:
+    assert describe(verb, *args, **kwargs) == lines
+
+
+def test_a_pair_lives_in_two_namespaces_and_dies_with_either_end(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.add_bridge("b")
+    kernel.add_veth(LinkSpec("h", master="b", up=True, isolated=True), LinkSpec("eth0", mac=MAC, netns=box))
+    end = kernel.link("h")
+    bridge = kernel.link("b")
+    assert end is not None
+    assert bridge is not None
+    assert end.master == bridge.ifindex
+    with kernel.inside(box) as inner:
+        peer = inner.link("eth0")
+        assert peer is not None
+        assert (peer.mac, peer.peer_ifindex, end.peer_ifindex) == (MAC, end.ifindex, peer.ifindex)
+        inner.delete_links(["eth0"])
+
+    assert kernel.link("h") is None
+    assert "ip -n box link del dev eth0" in kernel.commands
+
+
+def test_deleting_both_ends_is_one_deletion_and_a_missing_one_none(kernel: RecordingKernel) -> None:
+    kernel.add_veth(LinkSpec("h"), LinkSpec("c"))
+    kernel.commands.clear()
+
+    kernel.delete_links(["h", "c", "nothing"])
+    kernel.delete_links(["h", "c"])
+
+    assert kernel.commands == ["ip link del dev h"]
+
+
+def test_a_namespace_takes_the_pairs_with_an_end_in_it_along(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.add_veth(LinkSpec("h"), LinkSpec("eth0", netns=box))
+
+    kernel.delete_netns("/run/netns/box")
+
+    assert kernel.link("h") is None
+    with pytest.raises(NotFound):
+        kernel.open_netns("/run/netns/box")
+
+
+def test_a_path_outside_run_netns_is_entered_with_nsenter(kernel: RecordingKernel) -> None:
+    with kernel.inside(kernel.open_netns("/proc/7/ns/net")) as inner:
+        inner.set_link("lo", up=True)
+
+    assert kernel.commands == ["nsenter --net=/proc/7/ns/net ip link set dev lo up"]
+
+
+def test_addresses_and_routes_are_read_back(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    kernel.add_address("b", ip_interface("10.0.0.1/24"))
+    assert kernel.routes() == []
+
+    kernel.set_link("b", up=True)
+    default = Route(destination=ip_network("0.0.0.0/0"), gateway=ip_address("10.0.0.254"))
+    kernel.add_route("b", default)
+
+    assert kernel.addresses("b") == [("b", ip_interface("10.0.0.1/24"))]
+    assert kernel.routes() == [
+        KernelRoute(ip_network("10.0.0.0/24"), None, "b"),
+        KernelRoute(ip_network("0.0.0.0/0"), ip_address("10.0.0.254"), "b"),
+    ]
+    with pytest.raises(AlreadyExists):
+        kernel.add_route("b", default)
+    with pytest.raises(AlreadyExists):
+        kernel.add_address("b", ip_interface("10.0.0.1/24"))
+
+
+def test_what_is_missing_or_there_already_is_said_as_the_kernel_does(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    with pytest.raises(AlreadyExists):
+        kernel.add_bridge("b")
+    with pytest.raises(NotFound):
+        kernel.set_link("c", up=True)
+    with pytest.raises(NotFound):
+        kernel.add_veth(LinkSpec("h", master="c"), LinkSpec("p"))
+
+
+def test_a_sysctl_is_written_only_where_it_differs(kernel: RecordingKernel) -> None:
+    kernel.set_sysctl("net/ipv4/ip_forward", "1")
+    kernel.set_sysctl("net/ipv4/ip_forward", "1")
+    kernel.set_sysctl("net/ipv6/conf/all/forwarding", "0")
+
+    assert kernel.commands == ["sysctl -q -w net/ipv4/ip_forward=1"]
+
+
+def test_elements_need_the_table_and_their_set_and_are_added_once(kernel: RecordingKernel) -> None:
+    element = Element("a", ("dv-1",))
+    with pytest.raises(NotFound):
+        kernel.nft_add_elements([element])
+    kernel.nft_apply(TABLE)
+    with pytest.raises(NotFound):
+        kernel.nft_add_elements([Element("b", ("dv-1",))])
+    kernel.commands.clear()
+
+    kernel.nft_add_elements([element])
+    kernel.nft_add_elements([element])
+    assert kernel.nft_elements() == {element}
+    kernel.nft_delete_elements([element])
+    kernel.nft_delete_elements([element])
+
+    assert kernel.commands == [
+        "nft 'add element inet dovetail a { \"dv-1\" }'",
+        "nft 'delete element inet dovetail a { \"dv-1\" }'",
+    ]
+    kernel.nft_apply("delete table inet dovetail\n")
+    assert not kernel.nft_has_table()
+    kernel.nft_delete_elements([element])
+
+
+def test_a_key_with_other_data_is_refused(kernel: RecordingKernel) -> None:
+    kernel.nft_apply(TABLE)
+    kernel.nft_add_elements([Element("m", ("x",), ("y",))])
+
+    with pytest.raises(AlreadyExists):
+        kernel.nft_add_elements([Element("m", ("x",), ("z",))])
+
+
+def test_the_nth_verb_fails_and_is_not_recorded(kernel: RecordingKernel) -> None:
+    kernel.fail(at=2)
+    kernel.add_bridge("a")
+    with pytest.raises(KernelError, match="add_bridge"):
+        kernel.add_bridge("b")
+    kernel.add_bridge("c")
+
+    assert [link.name for link in kernel.links()] == ["lo", "a", "c"]
+    assert kernel.mutations == 3
+
+
+def test_verbs_can_fail_by_name(kernel: RecordingKernel) -> None:
+    kernel.fail(on=lambda verb: verb == "set_link")
+    kernel.add_bridge("a")
+
+    with pytest.raises(KernelError):
+        kernel.set_link("a", up=True)
+
+
+def test_over_a_base_it_reads_the_base_and_changes_only_itself(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("a")
+    kernel.add_bridge("b")
+    kernel.add_address("a", ip_interface("10.0.0.1/24"))
+    kernel.nft_apply(TABLE)
+    kernel.nft_add_elements([Element("a", ("dv-1",)), Element("a", ("dv-2",))])
+    kernel.commands.clear()
+    over = RecordingKernel(kernel)
+
+    over.delete_links(["a"])
+    over.set_link("b", up=True)
+    over.add_address("b", ip_interface("10.0.1.1/24"))
+    over.nft_delete_elements([Element("a", ("dv-1",))])
+
+    assert [(link.name, link.up) for link in over.links()] == [("lo", False), ("b", True)]
+    assert over.nft_elements() == {Element("a", ("dv-2",))}
+    assert len(over.commands) == 4
+    assert kernel.commands == []
+    assert kernel.link("a") is not None
+    assert KernelRoute(ip_network("10.0.1.0/24"), None, "b") in over.routes()
