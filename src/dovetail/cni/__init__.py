@@ -1,1 +1,1 @@
-
+"""The CNI contract, both sides."""

@@ -1,1 +1,1 @@
-
+"""Docker's plugin protocol."""

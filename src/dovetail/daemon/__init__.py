@@ -1,1 +1,1 @@
-
+"""The daemon: one engine behind three sockets."""

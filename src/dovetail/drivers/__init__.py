@@ -1,1 +1,1 @@
-
+"""Network drivers, one file a technique."""

@@ -1,1 +1,1 @@
-
+"""The order of calls, the undo, the locks, the reconciliation."""

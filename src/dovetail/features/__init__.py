@@ -1,1 +1,1 @@
-
+"""What either face can add to an endpoint."""

@@ -1,1 +1,1 @@
-
+"""Address drivers."""

@@ -1,1 +1,1 @@
-
+"""Frozen value types, no I/O."""

@@ -1,1 +1,1 @@
-
+"""The wire types of CNI: one file a wire version."""
