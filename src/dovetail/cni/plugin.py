@@ -1,0 +1,132 @@
+"""The plugin's side of CNI: one call in, one outcome out. The daemon and the fallback both run this."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from dovetail import __version__
+from dovetail.cni.config import network_name, read_config
+from dovetail.cni.environment import Environment, read_environment
+from dovetail.cni.errors import BAD_ENVIRONMENT, INCOMPATIBLE_VERSION, INVALID_CONFIG, CniError, cni_error
+from dovetail.cni.plugins import PLUGINS, Call
+from dovetail.cni.spec.registry import SUPPORTED, number, render
+from dovetail.engine.engine import Engine
+from dovetail.errors import DovetailError, InvalidArgument
+from dovetail.kernel.protocol import Netns
+
+__all__ = ["Outcome", "run"]
+
+_CURRENT = SUPPORTED[-1]
+_SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """Exit status and what goes to the two streams."""
+
+    status: int = 0
+    stdout: bytes = b""
+    stderr: bytes = b""
+
+
+def run(
+    environ: Mapping[str, str],
+    stdin: bytes,
+    engine: Callable[[], Engine],
+    *,
+    plugin: str = "dovetail",
+    netns_fd: int = -1,
+) -> Outcome:
+    """Answer one call of `plugin`. `engine` is called when one is needed; `netns_fd` is CNI_NETNS, opened by the shim.
+
+    Never raises for what a caller may get wrong: errors are JSON on standard output (cni.md §1.5).
+    """
+    version = _CURRENT
+    try:
+        if "CNI_COMMAND" not in environ:
+            return Outcome(stderr=_about(plugin))
+        if environ["CNI_COMMAND"] == "VERSION":
+            return Outcome(stdout=_json(_versions(stdin)))
+        environment = read_environment(environ)
+        config, version = read_config(stdin)
+        _allow(environment.command, version)
+        if plugin not in PLUGINS:
+            raise CniError(
+                INVALID_CONFIG, f"dovetail has no plugin {plugin!r}", f"there are {', '.join(PLUGINS)}"
+            )
+        call = Call(environment=environment, config=config, name=network_name(config), version=version)
+        result = _call(engine(), call, plugin, netns_fd)
+        return Outcome(stdout=_json(result) if result is not None else b"")
+    except (CniError, DovetailError, ExceptionGroup) as exc:
+        error = cni_error(exc)
+        body = {"cniVersion": version, "code": error.code, "msg": error.msg}
+        return Outcome(1, _json(body | ({"details": error.details} if error.details else {})))
+
+
+def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, Any] | None:
+    environment = call.environment
+    handler = PLUGINS[plugin](engine)
+    detail = {"network": call.name, "container": environment.container_id, "ifname": environment.ifname}
+    with engine.tracer.step("cni", environment.command, **{k: v for k, v in detail.items() if v}):
+        match environment.command:
+            case "ADD":
+                with _open(engine, environment, netns_fd) as netns:
+                    return render(handler.add(call, netns), call.version)
+            case "CHECK":
+                with _open(engine, environment, netns_fd) as netns:
+                    handler.check(call, netns)
+            case "DEL":
+                handler.delete(call)
+            case "GC":
+                handler.gc(call)
+            case "STATUS":
+                handler.status(call)
+    return None
+
+
+def _open(engine: Engine, environment: Environment, netns_fd: int) -> Netns:
+    """Open CNI_NETNS. A plugin must not be run inside the container's own namespace (checked before anything is done)."""
+    try:
+        if netns_fd >= 0:
+            netns = engine.kernel.netns_from_fd(os.dup(netns_fd), environment.netns)
+        else:
+            netns = engine.kernel.open_netns(environment.netns)
+    except InvalidArgument as exc:
+        raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS: {exc}") from exc
+    if netns.inode == engine.kernel.netns_inode and not environment.netns_override:
+        netns.close()
+        raise CniError(
+            BAD_ENVIRONMENT, f"CNI_NETNS {environment.netns} is the plugin's own network namespace"
+        )
+    return netns
+
+
+def _allow(command: str, version: str) -> None:
+    since = _SINCE.get(command)
+    if since is not None and number(version) < number(since):
+        details = f'config is "{version}", {command} came with {since}'
+        raise CniError(INCOMPATIBLE_VERSION, f"config version does not allow {command}", details)
+
+
+def _versions(stdin: bytes) -> dict[str, Any]:
+    try:
+        asked = msgspec.json.decode(stdin).get("cniVersion", _CURRENT) if stdin.strip() else _CURRENT
+    except (msgspec.DecodeError, AttributeError, RecursionError):
+        asked = _CURRENT
+    return {"cniVersion": asked if asked in SUPPORTED else _CURRENT, "supportedVersions": list(SUPPORTED)}
+
+
+def _about(plugin: str) -> bytes:
+    """Print what consumers parse: nerdctl and nomad read the version out of it (cni.md §1.2)."""
+    lines = (
+        f"CNI {plugin} plugin v1.9.{__version__.rpartition('.')[2]}",
+        f"CNI protocol versions supported: {', '.join(SUPPORTED)}",
+    )
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return msgspec.json.format(msgspec.json.encode(document), indent=4) + b"\n"

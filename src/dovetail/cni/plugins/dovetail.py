@@ -1,0 +1,126 @@
+"""Type ``dovetail``: join the network of that name, which Docker and others may be on as well.
+
+``{"type": "dovetail", "network": "web"}``; without ``network`` it is the configuration's name.
+Capabilities: portMappings, ips, mac, aliases, dns.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+
+from dovetail.cni.config import Folded
+from dovetail.cni.environment import check_args
+from dovetail.cni.errors import DIFFERS, INVALID_CONFIG, NOT_AVAILABLE, CniError
+from dovetail.cni.plugins.call import Call, Plugin
+from dovetail.engine.engine import endpoint_id
+from dovetail.errors import DovetailError, one_sentence
+from dovetail.kernel.protocol import Netns
+from dovetail.model.addresses import IPAddress, parse_address
+from dovetail.model.attachment import DNS, Attachment
+from dovetail.model.endpoint import EndpointSpec, Owner
+from dovetail.model.mac import Mac
+from dovetail.model.port import PortMapping, check_port, check_protocol
+from dovetail.model.sandbox import Sandbox
+
+__all__ = ["DovetailPlugin"]
+
+_ARGS = ("IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
+
+
+class DovetailPlugin(Plugin):
+    """A thin parser over the engine."""
+
+    def add(self, call: Call, netns: Netns) -> Attachment:
+        """Attach the container to the network."""
+        environment, runtime, args = (
+            call.environment,
+            call.config.object("runtimeConfig"),
+            call.environment.args,
+        )
+        check_args(args, _ARGS)
+        for_cni = call.config.object("args").object("cni")
+        mac = runtime.text("mac") or for_cni.text("mac") or args.get("MAC", "")
+        addresses = (
+            runtime.texts("ips") or for_cni.texts("ips") or tuple(filter(None, args.get("IP", "").split(",")))
+        )
+        name = args.get("K8S_POD_NAME") or environment.container_id
+        spec = EndpointSpec(
+            owner=_owner(call),
+            name=name,
+            addresses=tuple(_address(text) for text in addresses),
+            mac=Mac(mac) if mac else None,
+            aliases=runtime.texts("aliases"),
+            dns=_dns(runtime.object("dns"), call.config.object("dns")),
+            ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
+        )
+        sandbox = Sandbox(id=environment.container_id, name=name, netns=environment.netns, face="cni")
+        return self.engine.endpoints.attach(_network(call), spec, netns=netns, sandbox=sandbox)
+
+    def delete(self, call: Call) -> None:
+        """Detach it; neither the namespace nor prevResult nor the network is needed."""
+        self.engine.endpoints.detach(endpoint_id(_owner(call)))
+
+    def check(self, call: Call, netns: Netns) -> None:
+        """Compare the kernel with what ADD made."""
+        if "prevResult" not in call.config:
+            raise CniError(INVALID_CONFIG, "Required prevResult missing")
+        differences = self.engine.endpoints.check(endpoint_id(_owner(call)), netns)
+        if differences:
+            raise CniError(DIFFERS, "; ".join(differences))
+
+    def gc(self, call: Call) -> None:
+        """Detach what the runtime does not know any more; without a list nothing happens (cni.md §1.7.8)."""
+        key = next(
+            (k for k in ("cni.dev/valid-attachments", "cni.dev/attachments") if k in call.config), None
+        )
+        if key is not None:
+            valid = {(one.text("containerID"), one.text("ifname")) for one in call.config.objects(key)}
+            self.engine.endpoints.collect("cni", call.name, valid)
+
+    def status(self, call: Call) -> None:
+        """Say whether the next ADD would find network, firewall and a free address."""
+        try:
+            self.engine.status(_network(call))
+        except DovetailError as exc:
+            raise CniError(NOT_AVAILABLE, one_sentence(exc)) from exc
+
+
+def _network(call: Call) -> str:
+    return call.config.text("network") or call.name
+
+
+def _owner(call: Call) -> Owner:
+    environment = call.environment
+    return Owner(face="cni", network=call.name, container=environment.container_id, ifname=environment.ifname)
+
+
+def _address(text: str) -> IPAddress:
+    """Read ``10.0.0.5`` or ``10.0.0.5/24``: runtimes send either."""
+    try:
+        return ip_interface(text).ip
+    except ValueError:
+        return parse_address(text, where="$.runtimeConfig.ips")
+
+
+def _dns(runtime: Folded, configured: Folded) -> DNS:
+    return DNS(
+        nameservers=runtime.texts("servers") or configured.texts("nameservers"),
+        domain=configured.text("domain"),
+        search=runtime.texts("searches") or configured.texts("search"),
+        options=runtime.texts("options") or configured.texts("options"),
+    )
+
+
+def _port(mapping: Folded) -> PortMapping | None:
+    """Read a port mapping; one without a host port publishes nothing (as containerd sends them)."""
+    where = "$.runtimeConfig.portMappings"
+    host_port = mapping.integer("hostPort")
+    if host_port == 0:
+        return None
+    host_ip = mapping.text("hostIP")
+    return PortMapping(
+        container_port=check_port(mapping.integer("containerPort"), where=f"{where}.containerPort"),
+        host_port=check_port(host_port, where=f"{where}.hostPort"),
+        protocol=check_protocol(mapping.text("protocol") or "tcp", where=f"{where}.protocol"),
+        host_ip=None if host_ip in {"", "0.0.0.0", "::"} else parse_address(host_ip, where=f"{where}.hostIP"),  # noqa: S104
+    )

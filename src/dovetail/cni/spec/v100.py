@@ -1,0 +1,25 @@
+"""The result of 1.0.0: as 0.4.0, without the addresses' family.
+
+Source: CNI SPEC 1.0.0 "Success". Frozen.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from dovetail.cni.spec.parts import dns, interfaces, ips, route
+from dovetail.model.attachment import Attachment
+
+__all__ = ["render"]
+
+
+def render(attachment: Attachment, version: str) -> dict[str, Any]:
+    """Write the result; what is empty is left out."""
+    result: dict[str, Any] = {
+        "cniVersion": version,
+        "interfaces": interfaces(attachment),
+        "ips": ips(attachment, with_version=False),
+        "routes": [route(one) for one in attachment.routes],
+        "dns": dns(attachment.dns),
+    }
+    return {key: value for key, value in result.items() if value}
