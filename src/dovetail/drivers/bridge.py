@@ -210,7 +210,7 @@ def _gateway_addresses(network: Network) -> list[IPInterface]:
 def _let_host_forward(kernel: Kernel, network: Network) -> None:
     """Turn the host's forwarding on for the families of `network`, and let 127.0.0.1 lead to published ports."""
     versions = {subnet.subnet.version for subnet in network.subnets}
-    if 4 in versions:  # noqa: PLR2004 - an IP version
+    if 4 in versions:
         kernel.set_sysctl("net/ipv4/ip_forward", "1")
         # a connection to a published port of 127.0.0.1 leaves by the bridge; replies come back for 127.0.0.1.
         # The ruleset drops what arrives from outside for 127.0.0.0/8.

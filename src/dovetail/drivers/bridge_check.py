@@ -71,7 +71,7 @@ def _in_sandbox(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
 def _routes(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
     routes = set(inner.routes())
     for gateway in attachment.gateways:
-        everything = ipaddress.ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")  # noqa: PLR2004
+        everything = ipaddress.ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
         if KernelRoute(everything, gateway, attachment.ifname) not in routes:
             yield f"the default route via {gateway} dev {attachment.ifname} is missing"
     for route in attachment.routes:

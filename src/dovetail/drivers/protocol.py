@@ -19,7 +19,7 @@ from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
 
-__all__ = ["Driver", "Difference"]
+__all__ = ["Difference", "Driver"]
 
 Difference = str
 """One sentence saying how the kernel differs from what a driver made (CNI CHECK prints them)."""

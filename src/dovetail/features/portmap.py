@@ -137,5 +137,5 @@ def _rotated() -> Iterator[int]:
 def _name(mapping: PortMapping) -> str:
     if mapping.host_ip is None:
         return f"{mapping.host_port}/{mapping.protocol}"
-    host = f"[{mapping.host_ip}]" if mapping.host_ip.version == 6 else str(mapping.host_ip)  # noqa: PLR2004
+    host = f"[{mapping.host_ip}]" if mapping.host_ip.version == 6 else str(mapping.host_ip)
     return f"{host}:{mapping.host_port}/{mapping.protocol}"
