@@ -39,15 +39,15 @@ def build_engine(
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
     """
-    from dovetail.drivers.bridge import BridgeDriver  # noqa: PLC0415 - imports cost, and cni VERSION needs none
-    from dovetail.drivers.host import HostDriver  # noqa: PLC0415
-    from dovetail.drivers.null import NullDriver  # noqa: PLC0415
-    from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding  # noqa: PLC0415
-    from dovetail.features.isolation import Isolation  # noqa: PLC0415
-    from dovetail.features.masquerade import Masquerade  # noqa: PLC0415
-    from dovetail.features.portmap import PortMap, choose_ports  # noqa: PLC0415
-    from dovetail.features.ruleset import RULESET  # noqa: PLC0415
-    from dovetail.ipam.local import LocalIpam  # noqa: PLC0415
+    from dovetail.drivers.bridge import BridgeDriver
+    from dovetail.drivers.host import HostDriver
+    from dovetail.drivers.null import NullDriver
+    from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding
+    from dovetail.features.isolation import Isolation
+    from dovetail.features.masquerade import Masquerade
+    from dovetail.features.portmap import PortMap, choose_ports
+    from dovetail.features.ruleset import RULESET
+    from dovetail.ipam.local import LocalIpam
 
     boot_id = Path(_BOOT_ID).read_text(encoding="ascii").strip()
     if store is None:
@@ -105,13 +105,13 @@ def failpoint(environ: Mapping[str, str]) -> Callable[[Step], None] | None:
 
 
 def _linux() -> Kernel:
-    from dovetail.kernel.linux import LinuxKernel  # noqa: PLC0415
+    from dovetail.kernel.linux import LinuxKernel
 
     return LinuxKernel()
 
 
 def _sqlite(path: str) -> Store:
-    from dovetail.store.sqlite import SqliteStore  # noqa: PLC0415
+    from dovetail.store.sqlite import SqliteStore
 
     return SqliteStore(path)
 

@@ -312,4 +312,4 @@ def _size(subnet: IPNetwork, ip_range: IPNetwork | None) -> int:
     spare = subnet.max_prefixlen - subnet.prefixlen
     if spare <= 1:
         return subnet.num_addresses
-    return subnet.num_addresses - (2 if subnet.version == 4 else 1)  # noqa: PLR2004 - an IP version
+    return subnet.num_addresses - (2 if subnet.version == 4 else 1)

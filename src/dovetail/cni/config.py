@@ -30,7 +30,8 @@ class Folded:
 
     def text(self, key: str) -> str:
         """Give a string, empty where it is missing or null."""
-        return self._typed(key, str, "")
+        value: str = self._typed(key, str, "")
+        return value
 
     def integer(self, key: str) -> int:
         """Give a whole number, 0 where it is missing or null."""

@@ -48,7 +48,7 @@ class _TracedKernel:
         self._kernel = kernel
         self._tracer = tracer
 
-    def __getattr__(self, verb: str) -> Any:  # noqa: ANN401 - it stands in for every verb of the protocol
+    def __getattr__(self, verb: str) -> Any:
         attribute = getattr(self._kernel, verb)
         if verb not in _CHANGES:
             return attribute
@@ -59,7 +59,7 @@ class _TracedKernel:
     def _step(self, verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
         tracer = self._tracer
 
-        def traced_verb(*args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+        def traced_verb(*args: Any, **kwargs: Any) -> Any:
             with tracer.step("kernel", verb) as step:
                 step.detail = {"command": " ; ".join(describe(verb, *args, **kwargs))}
                 return call(*args, **kwargs)

@@ -144,7 +144,7 @@ class LocalIpam:
             )
         if not gateway:
             self._ledger.set_cursor(pool.id, found)
-        return ipaddress.ip_address(found) if pool.subnet.version == 4 else ipaddress.IPv6Address(found)  # noqa: PLR2004
+        return ipaddress.ip_address(found) if pool.subnet.version == 4 else ipaddress.IPv6Address(found)
 
     def _choose(self, version: int, avoid: Sequence[IPNetwork]) -> IPNetwork:
         clash = [network for network in avoid if network.version == version and network.prefixlen]
@@ -160,7 +160,7 @@ class LocalIpam:
 
     def _candidates(self, version: int) -> Iterator[IPNetwork]:
         ranges = [each for each in self._ranges if each.base.version == version]
-        if version == 6 and not ranges:  # noqa: PLR2004
+        if version == 6 and not ranges:
             ranges = [Range(self._unique_local(), 64)]
         for each in ranges:
             yield from each.base.subnets(new_prefix=each.prefix_length)
@@ -177,7 +177,7 @@ def _usable(subnet: IPNetwork) -> tuple[int, int]:
     first, last = int(subnet.network_address), int(subnet.broadcast_address)
     if subnet.prefixlen >= _POINT_TO_POINT[subnet.version]:
         return first, last
-    if subnet.version == 4:  # noqa: PLR2004
+    if subnet.version == 4:
         return first + 1, last - 1
     return first + 1, last  # the subnet-router anycast address, RFC 4291 §2.6.1
 

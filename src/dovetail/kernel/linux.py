@@ -326,11 +326,11 @@ class LinuxKernel:
         return _entered(self._netns) if self._netns is not None else contextlib.nullcontext()
 
     def _run(self, command: list[str], stdin: str) -> tuple[int, str] | None:
-        import subprocess  # noqa: PLC0415 - rare, and costs 10 ms to import
+        import subprocess
 
         with self._at_home():
             try:
-                done = subprocess.run(  # noqa: S603 - a list of our own, nothing through a shell
+                done = subprocess.run(
                     command,
                     input=stdin,
                     capture_output=True,
@@ -359,13 +359,13 @@ def _sysctl_path(key: str) -> str:
 
 
 def _can_bind(protocol: str, version: int, host: str, port: int) -> bool:
-    family = socket.AF_INET if version == 4 else socket.AF_INET6  # noqa: PLR2004
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
     try:
         probe = socket.socket(family, _SOCKET_TYPES[protocol], _IPPROTO[protocol])
     except OSError:
         return True  # no sockets of this family or protocol: nobody can hold the port
     with probe:
-        if version == 6:  # noqa: PLR2004
+        if version == 6:
             probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:
             probe.bind((host, port))
@@ -375,7 +375,7 @@ def _can_bind(protocol: str, version: int, host: str, port: int) -> bool:
 
 
 def _meaning(failure: Failure, words: str) -> DovetailError:
-    name = words.split()[3] if len(words.split()) > 3 else words  # noqa: PLR2004 - "ip link add NAME"
+    name = words.split()[3] if len(words.split()) > 3 else words
     if failure.errno in {errno.EPERM, errno.EACCES}:
         return PermissionDenied(f"no permission for: {words}", hint="run as root (CAP_NET_ADMIN)")
     if failure.errno == errno.EEXIST and " add " in words:

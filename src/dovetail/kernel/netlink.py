@@ -65,7 +65,7 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     found: dict[int, bytes] = {}
     while offset + 4 <= len(data):
         length, kind = _ATTR.unpack_from(data, offset)
-        if length < 4:  # noqa: PLR2004 - shorter than its own header
+        if length < 4:
             break
         found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
         offset += (length + 3) & ~3

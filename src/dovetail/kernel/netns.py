@@ -136,13 +136,12 @@ def delete(path: str) -> None:
     """Unmount and remove `path`; what is gone already is no error."""
     while _libc.umount2(path.encode(), _MNT_DETACH) == 0:
         pass
-    with contextlib.suppress(FileNotFoundError):
-        try:
-            os.unlink(path)
-        except OSError as exc:
-            raise KernelError(
-                f"remove network namespace {path}: {exc.strerror}", exc.errno or errno.EIO
-            ) from exc
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as exc:
+        raise KernelError(f"remove network namespace {path}: {exc.strerror}", exc.errno or errno.EIO) from exc
 
 
 def _refused(what: str) -> DovetailError:

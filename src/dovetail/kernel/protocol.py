@@ -234,7 +234,8 @@ class Kernel(Protocol):
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
         """Forget tracked flows of `protocol` whose original destination port is `port`, or whose reply
-        source is `address` (either or both); nothing to forget is no error."""
+        source is `address` (either or both); nothing to forget is no error.
+        """
         ...
 
     def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:

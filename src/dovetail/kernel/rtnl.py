@@ -128,7 +128,7 @@ def port_flags(name: str, *, hairpin: bool | None, isolated: bool | None) -> Mes
     return Message(RTM_NEWLINK, 0, _ifinfo() + _name(name) + info, f"bridge link set dev {name}")
 
 
-def set_link(  # noqa: PLR0913 - one value a property of the link
+def set_link(
     name: str, *, up: bool | None, mtu: int | None, mac: Mac | None, master: int | None, alias: str | None
 ) -> Message:
     """``ip link set NAME …``; `master` is an index, 0 releases the link."""
@@ -155,7 +155,7 @@ def read_link(payload: bytes) -> Link:
         name=found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(),
         ifindex=index,
         kind=info.get(_INFO_KIND, b"").rstrip(b"\0").decode(),
-        mac=mac.hex(":") if len(mac) == 6 else "",  # noqa: PLR2004 - ETH_ALEN
+        mac=mac.hex(":") if len(mac) == 6 else "",
         mtu=_number(found.get(_IFLA_MTU)),
         up=bool(flags & _IFF_UP),
         master=_number(found.get(_IFLA_MASTER)),
@@ -171,8 +171,8 @@ def ifaddrmsg(index: int = 0) -> bytes:
 
 def address_change(kind: int, index: int, address: IPInterface, *, dad: bool, words: str) -> Message:
     """``ip addr add`` or ``del``: kind is RTM_NEWADDR or RTM_DELADDR."""
-    flags = 0 if dad or address.version == 4 else _IFA_F_NODAD  # noqa: PLR2004
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    flags = 0 if dad or address.version == 4 else _IFA_F_NODAD
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
     packed = address.ip.packed
     payload = _IFADDR.pack(family, address.network.prefixlen, flags, 0, index)
     payload += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
@@ -189,7 +189,7 @@ def read_address(payload: bytes) -> tuple[int, IPInterface]:
 
 def new_route(index: int, route: Route, words: str) -> Message:
     """``ip route add``."""
-    family = socket.AF_INET if route.destination.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    family = socket.AF_INET if route.destination.version == 4 else socket.AF_INET6
     scope = route.scope
     if scope is None:
         scope = _SCOPE_LINK if route.gateway is None and family == socket.AF_INET else _SCOPE_UNIVERSE
@@ -203,7 +203,7 @@ def new_route(index: int, route: Route, words: str) -> Message:
         _RTPROT_BOOT,
         scope,
         _RTN_UNICAST,
-        0,  # noqa: PLR2004
+        0,
     )
     metrics = b"".join(_u32(k, v) for k, v in ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss)) if v)
     payload = b"".join(
@@ -244,4 +244,4 @@ def read_route(payload: bytes) -> tuple[IPNetwork, IPAddress | None, int] | None
 
 
 def _number(data: bytes | None) -> int:
-    return struct.unpack("=I", data[:4])[0] if data and len(data) >= 4 else 0  # noqa: PLR2004
+    return struct.unpack("=I", data[:4])[0] if data and len(data) >= 4 else 0

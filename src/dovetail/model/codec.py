@@ -45,7 +45,7 @@ def encode(value: object) -> bytes:
     return msgspec.json.encode(to_builtins(value))
 
 
-def to_builtins(value: object) -> Any:  # noqa: ANN401 - JSON has no narrower type
+def to_builtins(value: object) -> Any:
     """Turn a model value into dicts, lists, strings and numbers."""
     return msgspec.to_builtins(value, enc_hook=_enc_hook)
 

@@ -41,7 +41,9 @@ class Rig(NamedTuple):
         links = sorted(link._replace(ifindex=0, peer_ifindex=0, master=0) for link in self.kernel.links())
         return links, self.kernel.addresses(), self.kernel.nft_elements()
 
-    def attach(self, container: str = "c1", ifname: str = "eth0", publish: str = "", network: str = "web") -> object:
+    def attach(
+        self, container: str = "c1", ifname: str = "eth0", publish: str = "", network: str = "web"
+    ) -> object:
         """Attach a container as a CNI runtime would."""
         netns = self.kernel.open_netns(f"/run/netns/{container}")
         return self.engine.endpoints.attach(

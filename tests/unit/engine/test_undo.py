@@ -9,8 +9,8 @@ import pytest
 
 from dovetail.engine.trace import Step
 from dovetail.errors import DovetailError, KernelError
-from dovetail.model.network import NetworkSpec, SubnetSpec
 from dovetail.model.addresses import parse_subnet
+from dovetail.model.network import NetworkSpec, SubnetSpec
 
 _LIMIT = 60
 
@@ -63,7 +63,9 @@ def test_a_kernel_failure_at_any_verb_leaves_kernel_and_store_as_before(make_rig
         rig.kernel.fail()
         assert rig.rows() == rows, f"verb {nth}"
         assert rig.kernel_state() == state, f"verb {nth}"
-        for network in rig.engine.networks.all():  # the store is shared by the rigs of this test, their kernels are not
+        for (
+            network
+        ) in rig.engine.networks.all():  # the store is shared by the rigs of this test, their kernels are not
             rig.engine.networks.delete(network.id)
     else:
         pytest.fail("the operation never succeeded")

@@ -6,7 +6,9 @@ Capabilities: portMappings, ips, mac, aliases, dns.
 
 from __future__ import annotations
 
-from ipaddress import ip_interface
+from ipaddress import ip_interface, ip_network
+
+import msgspec
 
 from dovetail.cni.config import Folded
 from dovetail.cni.environment import check_args
@@ -16,7 +18,7 @@ from dovetail.engine.engine import endpoint_id
 from dovetail.errors import DovetailError, one_sentence
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress, parse_address
-from dovetail.model.attachment import DNS, Attachment
+from dovetail.model.attachment import DNS, Attachment, Route
 from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
 from dovetail.model.port import PortMapping, check_port, check_protocol
@@ -54,7 +56,8 @@ class DovetailPlugin(Plugin):
             ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
         )
         sandbox = Sandbox(id=environment.container_id, name=name, netns=environment.netns, face="cni")
-        return self.engine.endpoints.attach(_network(call), spec, netns=netns, sandbox=sandbox)
+        attachment = self.engine.endpoints.attach(_network(call), spec, netns=netns, sandbox=sandbox)
+        return msgspec.structs.replace(attachment, routes=(*_defaults(attachment), *attachment.routes))
 
     def delete(self, call: Call) -> None:
         """Detach it; neither the namespace nor prevResult nor the network is needed."""
@@ -83,6 +86,12 @@ class DovetailPlugin(Plugin):
             self.engine.status(_network(call))
         except DovetailError as exc:
             raise CniError(NOT_AVAILABLE, one_sentence(exc)) from exc
+
+
+def _defaults(attachment: Attachment) -> list[Route]:
+    """Name the default routes, which an attachment knows as its gateways and a CNI result as routes."""
+    everywhere = {4: "0.0.0.0/0", 6: "::/0"}
+    return [Route(destination=ip_network(everywhere[g.version]), gateway=g) for g in attachment.gateways]
 
 
 def _network(call: Call) -> str:

@@ -1,0 +1,81 @@
+"""Put the CNI executable where runtimes look for plugins."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from dovetail.cni.plugins import PLUGINS
+from dovetail.errors import DovetailError, InvalidArgument, KernelError, PermissionDenied
+
+__all__ = ["install"]
+
+_HERE = Path(__file__).resolve().parent
+_COMPILERS = ("cc", "gcc", "clang")
+_COMPILE_S = 120
+
+
+def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.executable) -> list[str]:
+    """Install the shim under every plugin name; gives the paths.
+
+    Compiles the C shim where there is a compiler, else installs the Python stand-in. Files appear by
+    rename, so that a runtime never executes half of one. Beside them goes ``.dovetail``, which tells
+    the shim run_dir, state_dir and the Python that has dovetail.
+    """
+    for value in (run_dir, state_dir, python):
+        if "\n" in value:
+            raise InvalidArgument(f"{value!r} has a line break in it")
+    try:
+        os.makedirs(bin_dir, mode=0o755, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=bin_dir, prefix=".dovetail-") as scratch:
+            shim = _build(scratch)
+            settings = os.path.join(scratch, "settings")
+            Path(settings).write_text(
+                f"run_dir={os.path.abspath(run_dir)}\nstate_dir={os.path.abspath(state_dir)}\npython={python}\n",
+                encoding="utf-8",
+            )
+            os.chmod(settings, 0o644)
+            os.replace(settings, os.path.join(bin_dir, ".dovetail"))
+            paths = []
+            for name in PLUGINS:
+                copy = os.path.join(scratch, "copy")
+                shutil.copyfile(shim, copy)
+                os.chmod(copy, 0o755)  # noqa: S103 - a runtime of any user executes it
+                paths.append(os.path.join(bin_dir, name))
+                os.replace(copy, paths[-1])
+            return paths
+    except OSError as exc:
+        raise _denied(bin_dir, exc) from exc
+
+
+def _build(scratch: str) -> str:
+    source = _source("dovetail-cni.c")
+    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
+    if source is not None and compiler is not None:
+        target = os.path.join(scratch, "shim")
+        command = [compiler, "-O2", "-o", target, str(source)]
+        done = subprocess.run(command, capture_output=True, timeout=_COMPILE_S, check=False)
+        if done.returncode == 0:
+            return target
+    stand_in = _source("dovetail-cni.py")
+    if stand_in is None:
+        raise KernelError("neither the C shim nor its stand-in is in this installation", 2)  # ENOENT
+    return str(stand_in)
+
+
+def _source(name: str) -> Path | None:
+    """Find a shim's source: in the wheel beside this file, in a checkout at its root."""
+    for directory in (_HERE / "shim", _HERE.parents[2] / "shim"):
+        if (directory / name).is_file():
+            return directory / name
+    return None
+
+
+def _denied(bin_dir: str, exc: OSError) -> DovetailError:
+    if isinstance(exc, PermissionError):
+        return PermissionDenied(f"no permission to write to {bin_dir}", hint="run as root, or give --bin-dir")
+    return InvalidArgument(f"plugins cannot be installed in {bin_dir}: {exc.strerror}")

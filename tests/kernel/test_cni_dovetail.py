@@ -1,0 +1,198 @@
+"""The installed CNI executable, run as a runtime runs it, under every version of the specification."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dovetail.assembly import build_engine
+from dovetail.cni.install import install
+from dovetail.cni.server import ShimServer
+from dovetail.model.addresses import parse_subnet
+from dovetail.model.network import NetworkSpec, SubnetSpec
+
+pytestmark = pytest.mark.root
+VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
+
+
+class Runtime:
+    """Executes the plugin with the environment and input of one call."""
+
+    def __init__(self, directory: Path, host: Any) -> None:
+        self.host = host
+        self.directory = directory
+        self.engine = build_engine(state_dir=str(directory / "state"), run_dir=str(directory / "run"))
+        install(str(directory / "bin"), run_dir=str(directory / "run"), state_dir=str(directory / "state"))
+        self.engine.networks.create(
+            NetworkSpec(
+                name="web",
+                subnets=(
+                    SubnetSpec(subnet=parse_subnet("10.88.0.0/24")),
+                    SubnetSpec(subnet=parse_subnet("fd88::/64"), version=6),
+                ),
+            )
+        )
+
+    def netns(self, name: str) -> str:
+        path = str(self.directory / name)
+        if not os.path.exists(path):
+            self.engine.kernel.create_netns(path).close()
+        return path
+
+    def call(
+        self, verb: str, version: str = "1.1.0", *, container: str = "c1", netns: str | None = "", **conf: Any
+    ) -> tuple[int, Any]:
+        environment = {
+            "PATH": os.environ["PATH"],
+            "CNI_COMMAND": verb,
+            "CNI_CONTAINERID": container,
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": str(self.directory / "bin"),
+        }
+        if netns is not None:
+            environment["CNI_NETNS"] = netns or self.netns(container)
+        config = {"cniVersion": version, "name": "pods", "type": "dovetail", "network": "web", **conf}
+        done = subprocess.run(
+            [str(self.directory / "bin" / "dovetail")],
+            env=environment,
+            input=json.dumps(config).encode(),
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        return done.returncode, json.loads(done.stdout) if done.stdout else None
+
+
+@pytest.fixture(params=["daemon", "in process"])
+def runtime(request: Any, host: Any, tmp_path: Path) -> Iterator[Runtime]:
+    runtime = Runtime(tmp_path, host)
+    server = None
+    if request.param == "daemon":
+        listening = socket.socket(socket.AF_UNIX)
+        listening.bind(str(tmp_path / "run" / "cni.sock"))
+        listening.listen(64)
+        server = ShimServer(listening, runtime.engine)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield runtime
+    if server is not None:
+        server.shutdown()
+        listening.close()
+    for container in ("c1", "c2"):
+        runtime.call("DEL", container=container, netns=None)
+        runtime.engine.kernel.delete_netns(str(tmp_path / container))
+    runtime.engine.networks.delete("web")
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_add_gives_the_container_an_address_and_del_takes_it_away(runtime: Runtime, version: str) -> None:
+    status, result = runtime.call("ADD", version)
+
+    assert status == 0, result
+    assert result["cniVersion"] == version
+    found = runtime.host.ip("addr", "show", "eth0", netns=runtime.netns("c1"))[0]["addr_info"]
+    on_link = {f"{a['local']}/{a['prefixlen']}" for a in found if a["scope"] == "global"}
+    if version in {"0.1.0", "0.2.0"}:
+        assert on_link == {result["ip4"]["ip"], result["ip6"]["ip"]}
+    else:
+        assert on_link == {ip["address"] for ip in result["ips"]}
+        assert result["interfaces"][-1]["sandbox"] == runtime.netns("c1")
+    runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ping", "-c1", "-W2", "10.88.0.1")
+
+    if version >= "0.4.0":
+        assert runtime.call("CHECK", version, prevResult=result) == (0, None)
+    assert runtime.call("DEL", version)[0] == 0
+    assert runtime.call("DEL", version)[0] == 0
+    assert "eth0" not in runtime.host.links(runtime.netns("c1"))
+    assert not [name for name in runtime.host.links() if name.startswith("dvh")]
+
+
+def test_del_without_a_namespace_releases_everything(runtime: Runtime) -> None:
+    runtime.call("ADD")
+
+    assert runtime.call("DEL", netns=None) == (0, None)
+    assert runtime.engine.endpoints.all() == []
+
+
+def test_check_says_what_differs(runtime: Runtime) -> None:
+    _, result = runtime.call("ADD")
+    runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ip", "addr", "flush", "dev", "eth0")
+
+    status, error = runtime.call("CHECK", prevResult=result)
+
+    assert status != 0
+    assert error["code"] == 105
+    assert "10.88.0.2" in error["msg"]
+
+
+def test_gc_detaches_what_is_not_valid_and_an_absent_list_does_nothing(runtime: Runtime) -> None:
+    runtime.call("ADD", container="c1")
+    runtime.call("ADD", container="c2")
+
+    assert runtime.call("GC") == (0, None)
+    assert len(runtime.engine.endpoints.all()) == 2
+    valid = [{"containerID": "c2", "ifname": "eth0"}]
+    assert runtime.call("GC", **{"cni.dev/valid-attachments": valid}) == (0, None)
+    assert [e.owner.container for e in runtime.engine.endpoints.all()] == ["c2"]
+
+
+def test_status_is_fine_with_a_network_and_50_without(runtime: Runtime) -> None:
+    assert runtime.call("STATUS") == (0, None)
+
+    status, error = runtime.call("STATUS", network="nowhere")
+    assert (status, error["code"]) == (1, 50)
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        ({"network": "nowhere"}, 7),
+        ({"cniVersion": "9.9.9"}, 1),
+        ({"name": ""}, 7),
+        ({"runtimeConfig": {"ips": ["10.9.9.9"]}}, 7),
+        ({"runtimeConfig": {"ips": ["10.88.0.1"]}}, 101),
+        ({"runtimeConfig": {"mac": "zz"}}, 7),
+        ({"runtimeConfig": {"portMappings": [{"hostPort": 99999, "containerPort": 80}]}}, 7),
+    ],
+)
+def test_bad_configuration_has_its_code_and_leaves_nothing(
+    runtime: Runtime, change: dict[str, Any], code: int
+) -> None:
+    status, error = runtime.call("ADD", **change)
+
+    assert (status, error["code"]) == (1, code), error
+    assert "eth0" not in runtime.host.links(runtime.netns("c1"))
+    assert runtime.engine.endpoints.all() == []
+
+
+def test_a_missing_namespace_is_code_4(runtime: Runtime, tmp_path: Path) -> None:
+    for path in (str(tmp_path / "missing"), "/etc/hostname"):
+        status, error = runtime.call("ADD", netns=path)
+        assert (status, error["code"]) == (1, 4)
+        assert path in error["msg"]
+
+
+def test_an_interface_that_exists_is_refused_and_stays(runtime: Runtime) -> None:
+    runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ip", "link", "add", "eth0", "type", "ifb")
+
+    status, error = runtime.call("ADD")
+
+    assert (status, error["code"]) == (1, 104)
+    assert runtime.host.links(runtime.netns("c1"))["eth0"]["linkinfo"]["info_kind"] == "ifb"
+
+
+def test_ports_are_published_whatever_the_case_of_keys(runtime: Runtime) -> None:
+    mappings = [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP"}]
+    status, result = runtime.call("ADD", runtimeConfig={"portMappings": mappings})
+
+    assert status == 0, result
+    elements = json.dumps(runtime.host.nft("list", "map", "inet", "dovetail", "publish4"))
+    assert "8080" in elements
+    assert "10.88.0.2" in elements
