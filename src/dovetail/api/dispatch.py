@@ -106,7 +106,7 @@ def dispatch(engine: Engine, method: str, path: str, query: Mapping[str, str], b
         result = handler(engine, _Call(ref, query, body))
         status = _CREATED if handler in _MAKES else _OK
         return Reply(status, encode({} if result is None else result))
-    except Exception as exc:  # noqa: BLE001 - the edge: nothing may take the daemon down
+    except Exception as exc:
         status, problem = problem_of(exc)
         return Reply(status, encode(problem))
 
