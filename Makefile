@@ -1,25 +1,49 @@
-# `make test` and `make demo` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
-.PHONY: setup test check unit kernel demo bench clean
+# `make demo` and `make test` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
+.PHONY: setup demo test check lint docs unit kernel interop bench wheel clean
+
+PYTEST = .venv/bin/python -m pytest
 
 setup:
 	@scripts/setup
 
-# Everything CI runs: style, types, import rules, then every test.
+# Both models on one network, shown on this machine in a private host namespace; leaves nothing behind.
+demo: setup
+	.venv/bin/dovetail demo
+
+# Everything CI runs: style, types, import rules, the documentation, then every test.
 test: check
 	scripts/run-tests
 
-check: setup
-	.venv/bin/ruff check src tests
-	.venv/bin/ruff format --check src tests
+check: lint
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	scripts/module-length
+	scripts/docs --check
 
+lint: setup
+	.venv/bin/ruff check
+	.venv/bin/ruff format --check
+
+# Write the generated parts of docs/ and README.md.
+docs: setup
+	scripts/docs
+
+# The tiers by themselves: the first needs no root, the others run in a private host.
 unit: setup
-	.venv/bin/python -m pytest tests/unit tests/golden tests/property
+	$(PYTEST) tests/unit tests/golden tests/property
 
 kernel: setup
 	scripts/run-tests tests/kernel
+
+interop: setup
+	scripts/run-tests tests/interop
+
+# Times against Debian's Go plugins and the kernel's own floor; BENCH="--json FILE" keeps the numbers.
+bench: setup
+	.venv/bin/python bench/run.py $(BENCH)
+
+wheel: setup
+	.venv/bin/hatchling build -t wheel
 
 clean:
 	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -40,8 +40,14 @@ __all__ = [
 ]
 
 
+_MANY = (1 << 53) - 1  # the largest integer that every reader of JSON keeps exact, RFC 8259 §6
+
+
 class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
-    """One subnet and how full it is. size: addresses that may be given out; used: those that are held."""
+    """One subnet and how full it is.
+
+    size: addresses that may be given out, at most 2^53 - 1; used: those that are held.
+    """
 
     subnet: IPNetwork
     gateway: IPAddress | None = None
@@ -307,9 +313,11 @@ def _order(pool: Pool) -> tuple[int, int]:
 
 def _size(subnet: IPNetwork, ip_range: IPNetwork | None) -> int:
     """Count what may be given out: of a subnet all but network and broadcast address (RFC 3021, RFC 6164 excepted)."""
-    if ip_range is not None and ip_range != subnet:
-        return ip_range.num_addresses
     spare = subnet.max_prefixlen - subnet.prefixlen
-    if spare <= 1:
-        return subnet.num_addresses
-    return subnet.num_addresses - (2 if subnet.version == 4 else 1)
+    if ip_range is not None and ip_range != subnet:
+        size = ip_range.num_addresses
+    elif spare <= 1:
+        size = subnet.num_addresses
+    else:
+        size = subnet.num_addresses - (2 if subnet.version == 4 else 1)
+    return min(size, _MANY)

@@ -1,105 +1,200 @@
-"""IpamDriver.*: Docker's side of our address manager.
+"""The IpamDriver half of the plugin: pools and addresses, as dockerd asks for them.
 
-A pool that Docker asks for belongs to ``docker`` until CreateNetwork makes it a network's. With the
-option ``dovetail.network=NAME`` Docker gets the pool of a network made elsewhere; its PoolID begins
-with ``shared:``, so that releasing it never releases the network's.
+A pool is either Docker's to have (held for ``docker`` until CreateNetwork takes it over) or the
+pool of a network that exists, asked for with ``--ipam-opt dovetail.network=NAME``. The id of the
+second kind begins with ``shared:``; giving it back takes nothing from the network.
 """
 
 from __future__ import annotations
 
-from typing import Any, Literal
+import time
 
-from dovetail.cnm.wire import AddressRelease, AddressWanted, PoolRelease, PoolWanted, read
+from dovetail.cnm import wire
+from dovetail.cnm.options import read_ipam_options
 from dovetail.engine.engine import Engine
-from dovetail.errors import AddressInUse, InvalidArgument
-from dovetail.model.addresses import interface_in, parse_address, parse_subnet
-from dovetail.model.network import Subnet
+from dovetail.errors import InvalidArgument, PoolOverlap
+from dovetail.model.addresses import (
+    IPAddress,
+    IPNetwork,
+    interface_in,
+    parse_address,
+    parse_subnet,
+)
+from dovetail.model.network import Network, Subnet
 from dovetail.model.pool import AddressRequest, PoolRequest
 
-__all__ = ["ADDRESS_SPACES", "NETWORK_OPTION", "IpamDriver"]
+__all__ = ["ANY_POOLS", "GLOBAL_SPACE", "LOCAL_SPACE", "IpamDriver"]
 
-ADDRESS_SPACES = ("dovetail-local", "dovetail-global")
-NETWORK_OPTION = "dovetail.network"
-_DOCKER = "docker"
+LOCAL_SPACE = "dovetail-local"
+GLOBAL_SPACE = "dovetail-global"
+_ANY_V4 = "0.0.0.0/0"
+ANY_POOLS = (_ANY_V4, "::/0")
+"""Stand for "no pool in particular": Docker's null IPAM says it, and so do we, see `IpamDriver._shared`."""
+
 _SHARED = "shared:"
-_GATEWAY = "com.docker.network.gateway"
+_DOCKER = "docker"
+_LOOP_S = 5.0
+_LOOP_TIMES = 8
+_GATEWAY = "com.docker.network.gateway"  # netlabel.Gateway, moby daemon/libnetwork/netlabel/labels.go
 
 
 class IpamDriver:
-    """Each method takes a request's body and gives the reply as a dict."""
+    """One method a call; each takes the decoded request and gives the reply as JSON's builtins."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._asked: dict[str, list[float]] = {}
 
-    def get_capabilities(self, _: bytes) -> dict[str, Any]:
-        """Ask for replay: dockerd tells what it holds when it starts (cnm.md §2.3)."""
+    def get_capabilities(self) -> dict[str, object]:
+        """Ask for replay: an exact re-request of what Docker holds succeeds (cnm.md §2.3)."""
         return {"RequiresMACAddress": False, "RequiresRequestReplay": True}
 
-    def get_default_address_spaces(self, _: bytes) -> dict[str, Any]:
-        """Name our address spaces."""
-        return {"LocalDefaultAddressSpace": ADDRESS_SPACES[0], "GlobalDefaultAddressSpace": ADDRESS_SPACES[1]}
+    def get_default_address_spaces(self) -> dict[str, object]:
+        """Name our spaces; they only tell our pools from those of other IPAM drivers."""
+        return {"LocalDefaultAddressSpace": LOCAL_SPACE, "GlobalDefaultAddressSpace": GLOBAL_SPACE}
 
-    def request_pool(self, body: bytes) -> dict[str, Any]:
-        """Hold a pool, or share that of the network named in the options."""
-        wanted = read(body, PoolWanted)
-        version: Literal[4, 6] = 6 if wanted.V6 else 4
-        subnet = parse_subnet(wanted.Pool, where="$.Pool") if wanted.Pool else None
-        unknown = sorted(set(wanted.Options) - {NETWORK_OPTION})
-        if unknown:
-            raise InvalidArgument(f"unknown IPAM option {unknown[0]!r}", hint=f"there is {NETWORK_OPTION}")
-        if wanted.Options.get(NETWORK_OPTION):
-            shared = self._subnet(wanted.Options[NETWORK_OPTION], version)
-            if subnet is not None and subnet != shared.subnet:
-                raise InvalidArgument(
-                    f"the network's subnet is {shared.subnet}, not {subnet}", hint="leave --subnet out"
+    def request_pool(self, request: wire.PoolRequest) -> wire.PoolReply:
+        """Hold a pool for Docker, or point at that of the network that the options name."""
+        name = read_ipam_options(request.options)
+        subnet = _subnet(request.pool, v6=request.v6, where="$.Pool")
+        ip_range = _subnet(request.sub_pool, v6=request.v6, where="$.SubPool")
+        if name:
+            network = self._engine.networks.get(name)
+            return self._shared(network, subnet, ip_range, v6=request.v6)
+        try:
+            pool = self._engine.addresses.request_pool(
+                PoolRequest(subnet=subnet, ip_range=ip_range, version=6 if request.v6 else 4, owner=_DOCKER)
+            )
+        except PoolOverlap as exc:
+            raise self._with_owner(exc, subnet) from exc
+        return wire.PoolReply(pool_id=pool.id, pool=str(pool.subnet))
+
+    def _shared(
+        self, network: Network, asked: IPNetwork | None, ip_range: IPNetwork | None, *, v6: bool
+    ) -> wire.PoolReply:
+        """Answer with the pool that `network` has for the family, and with its gateway.
+
+        Asked for no pool in particular, dockerd compares an IPv4 answer with the host's routes and, as the
+        network's own bridge has put one there, asks again for ever (requestPoolHelper, moby
+        ``daemon/libnetwork/network.go``). It takes 0.0.0.0/0 as it is, so that is the answer then; the
+        addresses carry the true prefix length. Started anew, dockerd asks for just that pool.
+        """
+        subnet = _choose(network, asked, v6=v6)
+        if ip_range is not None and ip_range != subnet.ip_range:
+            raise InvalidArgument(
+                f"network {network.name!r} exists and has {_range(subnet)}",
+                where="--ip-range",
+                hint="leave --ip-range out",
+            )
+        answer = asked or subnet.subnet
+        if asked is None and v6:
+            self._refuse_loop(network, subnet)
+        elif asked is None and self._is_routed(subnet.subnet):
+            answer = parse_subnet(_ANY_V4)
+        data = {}
+        if subnet.gateway is not None:
+            data[_GATEWAY] = str(interface_in(subnet.gateway, subnet.subnet))
+        return wire.PoolReply(pool_id=_SHARED + subnet.pool_id, pool=str(answer), data=data)
+
+    def _is_routed(self, subnet: IPNetwork) -> bool:
+        routes = (route.destination for route in self._engine.kernel.routes())
+        return any(r.prefixlen and r.version == subnet.version and r.overlaps(subnet) for r in routes)
+
+    def _refuse_loop(self, network: Network, subnet: Subnet) -> None:
+        """Stop an engine that compares IPv6 pools with the host's routes as well, and does not take ``::/0``."""
+        now = time.monotonic()
+        times = [each for each in self._asked.get(subnet.pool_id, []) if now - each < _LOOP_S]
+        self._asked[subnet.pool_id] = [*times, now]
+        if len(times) >= _LOOP_TIMES:
+            raise InvalidArgument(
+                f"this Docker Engine refuses the IPv6 pool of network {network.name!r}, as the host has a route to it",
+                hint=f"give --subnet {subnet.subnet}",
+            )
+
+    def _with_owner(self, error: PoolOverlap, subnet: IPNetwork | None) -> PoolOverlap:
+        """Say how to use the network that has just this subnet, if one has."""
+        for network in self._engine.networks.all():
+            if any(s.subnet == subnet and s.pool_id for s in network.subnets):
+                hint = (
+                    f"to use network {network.name!r}, give -o and --ipam-opt dovetail.network={network.name}"
                 )
-            gateway = f"{shared.gateway}/{shared.subnet.prefixlen}" if shared.gateway else ""
-            return {
-                "PoolID": _SHARED + shared.pool_id,
-                "Pool": str(shared.subnet),
-                "Data": {_GATEWAY: gateway} if gateway else {},
-            }
-        ip_range = parse_subnet(wanted.SubPool, where="$.SubPool") if wanted.SubPool else None
-        request = PoolRequest(subnet=subnet, ip_range=ip_range, version=version, owner=_DOCKER)
-        pool = self._engine.addresses.request_pool(request)
-        return {"PoolID": pool.id, "Pool": str(pool.subnet), "Data": {}}
+                return PoolOverlap(f"subnet {subnet} belongs to network {network.name!r}", hint=hint)
+        return error
 
-    def release_pool(self, body: bytes) -> dict[str, Any]:
-        """Give a pool back; a shared one stays its network's."""
-        pool_id = read(body, PoolRelease).PoolID
-        if not pool_id.startswith(_SHARED):
-            self._engine.addresses.release_pool(pool_id, _DOCKER)
-        return {}
+    def release_pool(self, request: wire.ReleasePoolRequest) -> None:
+        """Give a pool back that no network has taken over; everything else is left alone."""
+        if not request.pool_id.startswith(_SHARED):
+            self._engine.addresses.release_pool(request.pool_id, _DOCKER)
 
-    def request_address(self, body: bytes) -> dict[str, Any]:
-        """Hold an address, or say what the gateway of a shared pool is."""
-        wanted = read(body, AddressWanted)
-        pool = self._engine.addresses.pool(wanted.PoolID.removeprefix(_SHARED))
-        address = parse_address(wanted.Address, where="$.Address") if wanted.Address else None
-        is_gateway = wanted.Options.get("RequestAddressType") == _GATEWAY
-        if is_gateway and pool.owner != _DOCKER:
-            subnet = next(s for s in self._engine.networks.get(pool.owner).subnets if s.pool_id == pool.id)
-            if subnet.gateway is None or address not in {None, subnet.gateway}:
-                raise AddressInUse(
-                    f"the gateway of {subnet.subnet} is {subnet.gateway}", hint="leave --gateway out"
-                )
-            return {"Address": str(interface_in(subnet.gateway, subnet.subnet)), "Data": {}}
-        request = AddressRequest(kind="gateway" if is_gateway else "docker", owner=_DOCKER, address=address)
-        return {"Address": str(self._engine.addresses.request(pool.id, request)), "Data": {}}
-
-    def release_address(self, body: bytes) -> dict[str, Any]:
-        """Give an address back, if Docker holds it."""
-        released = read(body, AddressRelease)
-        if released.Address:
-            address = parse_address(released.Address, where="$.Address")
-            self._engine.addresses.release(released.PoolID.removeprefix(_SHARED), address, _DOCKER)
-        return {}
-
-    def _subnet(self, name: str, version: int) -> Subnet:
-        network = self._engine.networks.get(name)
-        for subnet in network.subnets:
-            if subnet.subnet.version == version and subnet.pool_id:
-                return subnet
-        raise InvalidArgument(
-            f"network {name!r} has no IPv{version} pool", hint="leave --ipv6 out, or give it one"
+    def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressReply:
+        """Hold an address: the one asked for or none; a substitute is never given."""
+        pool_id = request.pool_id.removeprefix(_SHARED)
+        asked = parse_address(request.address, where="$.Address") if request.address else None
+        kind = request.options.get("RequestAddressType", "")
+        if request.pool_id.startswith(_SHARED):
+            reserved = self._reserved(pool_id, asked, gateway=kind == _GATEWAY)
+            if reserved is not None:
+                return wire.RequestAddressReply(address=reserved)
+        interface = self._engine.addresses.request(
+            pool_id,
+            AddressRequest(kind="gateway" if kind == _GATEWAY else "docker", owner=_DOCKER, address=asked),
         )
+        return wire.RequestAddressReply(address=str(interface))
+
+    def _reserved(self, pool_id: str, asked: IPAddress | None, *, gateway: bool) -> str | None:
+        """Give what the network of a shared pool has reserved itself: its gateway, an auxiliary address."""
+        network = self._engine.networks.get(self._engine.addresses.pool(pool_id).owner)
+        subnet = next((s for s in network.subnets if s.pool_id == pool_id), None)
+        if subnet is None:
+            return None
+        if not gateway:
+            mine = asked is not None and asked in subnet.aux.values()
+            return str(interface_in(asked, subnet.subnet)) if mine and asked else None
+        if subnet.gateway is None or asked not in {None, subnet.gateway}:
+            has = subnet.gateway or "none"
+            raise InvalidArgument(
+                f"the gateway of network {network.name!r} is {has}, not {asked}",
+                where="--gateway",
+                hint="leave --gateway out",
+            )
+        return str(interface_in(subnet.gateway, subnet.subnet))
+
+    def release_address(self, request: wire.ReleaseAddressRequest) -> None:
+        """Give an address back; one that Docker does not hold (any more) is left alone."""
+        address = parse_address(request.address, where="$.Address")
+        self._engine.addresses.release(request.pool_id.removeprefix(_SHARED), address, _DOCKER)
+
+
+def _subnet(text: str, *, v6: bool, where: str) -> IPNetwork | None:
+    if not text:
+        return None
+    subnet = parse_subnet(text, where=where)
+    if (subnet.version == 6) != v6:
+        raise InvalidArgument(f"{subnet} is not an IPv{6 if v6 else 4} subnet", where=where)
+    return subnet
+
+
+def _choose(network: Network, asked: IPNetwork | None, *, v6: bool) -> Subnet:
+    version = 6 if v6 else 4
+    own = [s for s in network.subnets if s.subnet.version == version and s.pool_id]
+    if not own:
+        raise InvalidArgument(
+            f"network {network.name!r} has no IPv{version} pool of dovetail's",
+            where="--ipam-opt dovetail.network",
+            hint="leave --ipv6 out" if v6 else "",
+        )
+    if asked is None or str(asked) in ANY_POOLS:
+        return own[0]
+    for subnet in own:
+        if subnet.subnet == asked:
+            return subnet
+    names = " and ".join(str(s.subnet) for s in own)
+    raise InvalidArgument(
+        f"network {network.name!r} has {names}, not {asked}",
+        where="--subnet",
+        hint=f"give --subnet {own[0].subnet}, or no subnet",
+    )
+
+
+def _range(subnet: Subnet) -> str:
+    return f"the IP range {subnet.ip_range}" if subnet.ip_range else "no IP range"

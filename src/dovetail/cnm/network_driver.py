@@ -1,240 +1,323 @@
-"""NetworkDriver.*: Docker's networks and endpoints as the engine's.
-
-``-o dovetail.network=NAME`` attaches Docker to a network made elsewhere; without it a network is
-made, of the technique in ``-o dovetail.driver`` (bridge), named by ``-o dovetail.name``. Every other
-option goes to the driver, which knows its own.
-"""
+"""The NetworkDriver half of the plugin: networks and endpoints, as dockerd asks for them."""
 
 from __future__ import annotations
 
 import os
-from typing import Any
+import string
 
-from dovetail.cnm.ipam_driver import ADDRESS_SPACES, NETWORK_OPTION
-from dovetail.cnm.wire import (
-    EndpointCreate,
-    EndpointRef,
-    Interface,
-    IpamData,
-    Join,
-    NetworkCreate,
-    NetworkRef,
-    read,
-)
+from dovetail.cnm import wire
+from dovetail.cnm.ipam_driver import ANY_POOLS, GLOBAL_SPACE, LOCAL_SPACE
+from dovetail.cnm.options import NetworkChoice, read_endpoint_options, read_options
 from dovetail.engine.engine import Engine
-from dovetail.errors import InvalidArgument, NotFound
-from dovetail.model.addresses import IPAddress, parse_interface, parse_subnet
-from dovetail.model.attachment import Attachment
+from dovetail.errors import InvalidArgument, NotFound, PortInUse
+from dovetail.model.addresses import IPInterface, parse_address, parse_interface, parse_subnet
+from dovetail.model.attachment import DNS, Attachment
 from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
-from dovetail.model.names import short
-from dovetail.model.network import Network, NetworkSpec, SubnetSpec
+from dovetail.model.names import derive_id, short
+from dovetail.model.network import Face, Network, NetworkSpec, SubnetSpec
 from dovetail.model.port import PortMapping, Protocol, check_port
 from dovetail.model.sandbox import Sandbox
 
 __all__ = ["NetworkDriver"]
 
-_GENERIC = "com.docker.network.generic"
-_INTERNAL = "com.docker.network.internal"
-_PORTMAP = "com.docker.network.portmap"
-_NAME_OPTION, _DRIVER_OPTION = "dovetail.name", "dovetail.driver"
-_OURS = (NETWORK_OPTION, _NAME_OPTION, _DRIVER_OPTION)
-_PROTOCOLS: dict[int, Protocol] = {6: "tcp", 17: "udp", 132: "sctp"}  # IANA protocol numbers
+_FACE: Face = "docker"
 _PREFIX = "eth"
+_CONNECTED, _NEXT_HOP = 1, 0  # types.StaticRoute.RouteType, moby daemon/libnetwork/types
+_PROTOCOLS: dict[int, Protocol] = {6: "tcp", 17: "udp", 132: "sctp"}  # IANA protocol numbers
+_OUR_SPACES = (LOCAL_SPACE, GLOBAL_SPACE)
+_ADDRESSED_HERE = "dovetail.addressed"
+"""Option on an endpoint whose addresses our IPAM gave without dockerd asking: it will not release them."""
 
 
 class NetworkDriver:
-    """Each method takes a request's body and gives the reply as a dict."""
+    """One method a call; each takes the decoded request and gives the reply, or None for ``{}``."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
 
-    def get_capabilities(self, _: bytes) -> dict[str, Any]:
-        """Say that networks are of this host, and that we answer GwAllocCheck."""
-        return {"Scope": "local", "ConnectivityScope": "local", "GwAllocChecker": True}
+    def get_capabilities(self) -> wire.CapabilitiesReply:
+        """Say that networks live on this host, and that `gw_alloc_check` may be asked."""
+        return wire.CapabilitiesReply()
 
-    def gw_alloc_check(self, body: bytes) -> dict[str, Any]:
-        """Let Docker ask for a gateway in each family (28 and later)."""
-        read(body, NetworkCreate)
-        return {"SkipIPv4": False, "SkipIPv6": False}
+    def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckReply:
+        """Say that a network of a driver without addresses needs no gateway (Docker 28 and later ask)."""
+        choice = read_options(request.options.generic)
+        if choice.network:
+            return wire.GwAllocCheckReply()
+        skip = not self._engine.core.driver(choice.driver).addressed
+        return wire.GwAllocCheckReply(skip_ipv4=skip, skip_ipv6=skip)
 
-    def allocate_network(self, body: bytes) -> dict[str, Any]:
-        """Echo the options: a swarm manager hands them to the nodes."""
-        return {"Options": read(body, NetworkCreate).Options}
+    # -- networks -------------------------------------------------------------------------------------
 
-    def free_network(self, body: bytes) -> dict[str, Any]:
-        """Have nothing to free."""
-        read(body, NetworkRef)
-        return {}
+    def create_network(self, request: wire.CreateNetworkRequest) -> None:
+        """Make a network, or bind Docker's id to the one that ``-o dovetail.network`` names."""
+        choice = read_options(request.options.generic)
+        pools = [*request.ipv4_data, *request.ipv6_data]
+        if choice.network:
+            network = self._engine.networks.get(choice.network)
+            _check_pools(network, pools)
+            _check_internal(network, internal=request.options.internal)
+            self._engine.networks.bind(_FACE, request.network_id, network.id)
+            return
+        self._make(request, choice, [data for data in pools if data.pool not in {"", *ANY_POOLS}])
 
-    def create_network(self, body: bytes) -> dict[str, Any]:
-        """Make a network, or bind Docker's id to one made elsewhere."""
-        request = read(body, NetworkCreate)
-        if not request.NetworkID:
-            raise InvalidArgument("the network id is missing", where="$.NetworkID")
-        generic = request.Options.get(_GENERIC) or {}
-        options = {str(key): str(value) for key, value in generic.items()}
-        ours = {key: options.pop(key) for key in list(options) if key.startswith("dovetail.")}
-        unknown = sorted(set(ours) - set(_OURS))
-        if unknown:
-            raise InvalidArgument(f"unknown option {unknown[0]!r}", hint=f"there are {', '.join(_OURS)}")
-        data = [*request.IPv4Data, *request.IPv6Data]
-        if ours.get(NETWORK_OPTION):
-            self._bind(request.NetworkID, ours[NETWORK_OPTION], data)
-        else:
-            self._create(request, ours, options, data)
-        return {}
-
-    def _bind(self, network_id: str, name: str, data: list[IpamData]) -> None:
-        network = self._engine.networks.get(name)
-        held = {subnet.subnet for subnet in network.subnets}
-        for one in data:
-            if one.AddressSpace not in ADDRESS_SPACES or parse_subnet(one.Pool, where="$.Pool") not in held:
-                hint = f"create it with --ipam-driver dovetail --ipam-opt {NETWORK_OPTION}={name}"
-                raise InvalidArgument(f"pool {one.Pool} is not one of network {name!r}", hint=hint)
-        self._engine.networks.bind("docker", network_id, network.id)
-
-    def _create(
-        self, request: NetworkCreate, ours: dict[str, str], options: dict[str, str], data: list[IpamData]
+    def _make(
+        self, request: wire.CreateNetworkRequest, choice: NetworkChoice, pools: list[wire.IPAMData]
     ) -> None:
-        driver = ours.get(_DRIVER_OPTION) or "bridge"
-        external = any(one.AddressSpace not in ADDRESS_SPACES for one in data)
-        subnets = tuple(_subnet(one) for one in data if parse_subnet(one.Pool).prefixlen)
+        spaces = {data.address_space for data in (*request.ipv4_data, *request.ipv6_data)}
+        ours = not pools or spaces <= set(_OUR_SPACES)
+        self._refuse_shared(request, pools, ours=ours)
+        network_id = _engine_id(request.network_id)
         network = self._engine.networks.create(
             NetworkSpec(
-                id=request.NetworkID,
-                name=ours.get(_NAME_OPTION) or f"docker-{short(request.NetworkID)}",
-                driver=driver,
-                ipam="external" if external else "local",
-                subnets=subnets if driver not in {"null", "host"} else (),
-                internal=bool(request.Options.get(_INTERNAL)),
-                options=options,
-                face="docker",
+                id=network_id,
+                name=choice.name or f"docker-{short(network_id)}",
+                driver=choice.driver,
+                ipam="local" if ours else "external",
+                subnets=tuple(_subnet_spec(data) for data in pools),
+                internal=request.options.internal,
+                options=choice.options,
+                face=_FACE,
             )
         )
-        self._engine.networks.bind("docker", request.NetworkID, network.id, made=True)
+        self._engine.networks.bind(_FACE, request.network_id, network.id, made=True)
 
-    def delete_network(self, body: bytes) -> dict[str, Any]:
-        """Forget Docker's id, and the network if it was made for it."""
-        self._engine.networks.unbind("docker", read(body, NetworkRef).NetworkID)
-        return {}
+    def _refuse_shared(
+        self, request: wire.CreateNetworkRequest, pools: list[wire.IPAMData], *, ours: bool
+    ) -> None:
+        """Refuse ``--ipam-opt dovetail.network`` without ``-o dovetail.network``: two networks on one pool."""
+        any_pool = [d for d in request.ipv4_data if d.pool in ANY_POOLS and d.address_space in _OUR_SPACES]
+        for network in self._engine.networks.all():
+            if network.id == _engine_id(request.network_id) or not ours:
+                continue
+            subnets = {str(s.subnet) for s in network.subnets}
+            gateways = {str(s.gateway) for s in network.subnets}
+            if any(d.pool in subnets for d in pools) or any(
+                d.gateway.partition("/")[0] in gateways for d in any_pool
+            ):
+                raise InvalidArgument(
+                    f"the pool belongs to network {network.name!r}",
+                    hint=f"to use that network, give -o dovetail.network={network.name} as well",
+                )
 
-    def create_endpoint(self, body: bytes) -> dict[str, Any]:
-        """Write an endpoint down; the reply holds only what came empty (cnm.md §1.4, interface rule)."""
-        request = read(body, EndpointCreate)
-        network = self._engine.networks.bound("docker", request.NetworkID)
-        wanted = request.Interface or Interface()
+    def delete_network(self, request: wire.NetworkRequest) -> None:
+        """Forget Docker's id; a network made for it goes with it unless others are on it."""
+        self._engine.networks.unbind(_FACE, request.network_id)
+
+    def allocate_network(self, request: wire.AllocateNetworkRequest) -> wire.AllocateNetworkReply:
+        """Give the options back: managers of a swarm hand them to the nodes, and have nothing to decide."""
+        return wire.AllocateNetworkReply(options=request.options)
+
+    def free_network(self, request: wire.NetworkRequest) -> None:
+        """Do nothing: `allocate_network` took nothing."""
+
+    # -- endpoints ------------------------------------------------------------------------------------
+
+    def create_endpoint(self, request: wire.CreateEndpointRequest) -> wire.CreateEndpointReply:
+        """Write the endpoint down; the reply fills only what came empty (dockerd refuses even an equal value)."""
+        network = self._engine.networks.bound(_FACE, request.network_id)
+        asked = request.interface
         given = tuple(
-            parse_interface(text, where="$.Interface")
-            for text in (wanted.Address, wanted.AddressIPv6)
+            parse_interface(text, where=f"$.Interface.{key}")
+            for key, text in (("Address", asked.address), ("AddressIPv6", asked.address_ipv6))
             if text
         )
+        docker = wire.convert(request.options, wire.EndpointOptions)
+        options = read_endpoint_options(request.options)
         endpoint = self._engine.endpoints.create(
             network.id,
             EndpointSpec(
-                id=request.EndpointID,
-                owner=Owner(face="docker", network=request.NetworkID),
+                id=_engine_id(request.endpoint_id),
+                owner=Owner(face=_FACE, network=request.network_id),
                 given=given,
-                mac=Mac(wanted.MacAddress) if wanted.MacAddress else None,
+                mac=Mac(asked.mac_address) if asked.mac_address else None,
+                dns=DNS(nameservers=tuple(docker.dns_servers)),
+                options=options if given else {**options, _ADDRESSED_HERE: "yes"},
             ),
         )
-        if wanted.MacAddress or endpoint.mac is None:
-            return {"Interface": {}}
-        return {"Interface": {"MacAddress": str(endpoint.mac)}}
+        chosen: tuple[IPInterface, ...] = () if given else endpoint.addresses
+        return wire.CreateEndpointReply(
+            interface=wire.EndpointInterface(
+                address=next((str(a) for a in chosen if a.version == 4), ""),
+                address_ipv6=next((str(a) for a in chosen if a.version == 6), ""),
+                mac_address="" if asked.mac_address else str(endpoint.mac or ""),
+            )
+        )
 
-    def delete_endpoint(self, body: bytes) -> dict[str, Any]:
-        """Forget an endpoint; an unknown one is no error."""
-        self._engine.endpoints.delete(read(body, EndpointRef).EndpointID)
-        return {}
+    def delete_endpoint(self, request: wire.EndpointRequest) -> None:
+        """Delete the endpoint with its interface; one that is gone is no error."""
+        identifier = _engine_id(request.endpoint_id)
+        try:
+            endpoint = self._engine.endpoints.get(identifier)
+            network = self._engine.networks.get(endpoint.network_id)
+        except NotFound:
+            self._engine.endpoints.delete(identifier)
+            return
+        self._engine.endpoints.delete(identifier)
+        if _ADDRESSED_HERE not in endpoint.options:
+            return
+        for interface in endpoint.addresses:
+            for subnet in network.subnets:
+                if subnet.pool_id and interface.ip in subnet.subnet:
+                    self._engine.addresses.release(subnet.pool_id, interface.ip, _FACE)
 
-    def endpoint_oper_info(self, body: bytes) -> dict[str, Any]:
-        """Say nothing: dockerd cannot use what a remote driver says (cnm.md §1.4)."""
-        read(body, EndpointRef)
+    def endpoint_oper_info(self, request: wire.EndpointRequest) -> dict[str, object]:
+        """Say nothing: dockerd reads no value of a remote driver, and asks often."""
         return {"Value": {}}
 
-    def join(self, body: bytes) -> dict[str, Any]:
-        """Hand the endpoint's interface over; dockerd moves, names and addresses it."""
-        request = read(body, Join)
-        network = self._engine.networks.bound("docker", request.NetworkID)
-        key = os.path.basename(request.SandboxKey)
-        sandbox = Sandbox(
-            id=key or request.EndpointID,
-            name=key or short(request.EndpointID),
-            netns=request.SandboxKey,
-            face="docker",
-        )
+    def join(self, request: wire.JoinRequest) -> wire.JoinReply:
+        """Make the interface and leave it in the host's namespace, from where dockerd moves it.
+
+        Up to Docker 25 the sandbox's namespace is not there yet; moving works with every engine.
+        """
+        network = self._engine.networks.bound(_FACE, request.network_id)
+        key = request.sandbox_key
+        name = os.path.basename(key.rstrip("/")) or key
         attachment = self._engine.endpoints.join(
-            request.EndpointID, sandbox=sandbox, netns=None, ifname=_PREFIX
+            _engine_id(request.endpoint_id),
+            sandbox=Sandbox(id=name, name=name, netns=key, face=_FACE),
+            netns=None,
+            ifname=_PREFIX,
         )
-        return _joined(network, attachment)
+        return _join_reply(network, attachment)
 
-    def leave(self, body: bytes) -> dict[str, Any]:
-        """Take an endpoint out of its sandbox; twice is no error."""
-        self._engine.endpoints.leave(read(body, EndpointRef).EndpointID)
-        return {}
+    def leave(self, request: wire.EndpointRequest) -> None:
+        """Take the endpoint out of its sandbox; twice is no error (dockerd does after a failure)."""
+        self._engine.endpoints.leave(_engine_id(request.endpoint_id))
 
-    def program_external_connectivity(self, body: bytes) -> dict[str, Any]:
-        """Publish the container's ports."""
-        request = read(body, EndpointRef)
-        self._engine.endpoints.publish(request.EndpointID, _ports(request.Options.get(_PORTMAP) or []))
-        return {}
+    def program_external_connectivity(self, request: wire.EndpointRequest) -> None:
+        """Publish the ports; those published before are replaced."""
+        identifier = _engine_id(request.endpoint_id)
+        fixed, ranges = _mappings(request.options.portmap or [])
+        if fixed or self._engine.endpoints.get(identifier).ports:
+            fixed = self._engine.endpoints.publish(identifier, fixed)
+        for candidates in ranges:
+            fixed = self._publish_one_of(identifier, fixed, candidates)
 
-    def revoke_external_connectivity(self, body: bytes) -> dict[str, Any]:
-        """Withdraw them; an endpoint that is gone has none."""
-        try:
-            self._engine.endpoints.unpublish(read(body, EndpointRef).EndpointID)
-        except NotFound:
-            pass
-        return {}
+    def _publish_one_of(
+        self, identifier: str, published: tuple[PortMapping, ...], candidates: list[PortMapping]
+    ) -> tuple[PortMapping, ...]:
+        """Publish the first of `candidates` (a range of host ports for one container port) that is free."""
+        for candidate in candidates[:-1]:
+            try:
+                return self._engine.endpoints.publish(identifier, (*published, candidate))
+            except PortInUse:
+                continue
+        return self._engine.endpoints.publish(identifier, (*published, candidates[-1]))
 
-    def discover(self, _: bytes) -> dict[str, Any]:
-        """Take note of nothing: networks are of this host."""
-        return {}
+    def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
+        """Withdraw the ports; none is no error."""
+        self._engine.endpoints.unpublish(_engine_id(request.endpoint_id))
 
 
-def _subnet(data: IpamData) -> SubnetSpec:
-    subnet = parse_subnet(data.Pool, where="$.Pool")
+def _engine_id(docker_id: str) -> str:
+    """Give the engine's id for one of Docker's: the same, where it is of that form (64 hexadecimal digits)."""
+    if len(docker_id) == 64 and set(docker_id) <= set(string.hexdigits.lower()):
+        return docker_id
+    return derive_id(_FACE, docker_id)
+
+
+def _subnet_spec(data: wire.IPAMData) -> SubnetSpec:
+    subnet = parse_subnet(data.pool, where="$.Pool")
     return SubnetSpec(
         subnet=subnet,
-        gateway=parse_interface(data.Gateway, where="$.Gateway").ip if data.Gateway else None,
+        gateway=parse_interface(data.gateway, where="$.Gateway").ip if data.gateway else None,
         aux={
-            name: parse_interface(text, where="$.AuxAddresses").ip for name, text in data.AuxAddresses.items()
+            name: parse_interface(text, where=f"$.AuxAddresses.{name}").ip
+            for name, text in data.aux_addresses.items()
         },
-        version=subnet.version,
+        version=6 if subnet.version == 6 else 4,
     )
 
 
-def _joined(network: Network, attachment: Attachment) -> dict[str, Any]:
-    """Render an attachment as Join's reply. An internal network gets no gateway, and no docker_gwbridge either."""
-    reply: dict[str, Any] = {"StaticRoutes": []}
-    if attachment.handover:
-        reply["InterfaceName"] = {"SrcName": attachment.handover, "DstPrefix": _PREFIX}
-    gateways: tuple[IPAddress, ...] = () if network.internal else attachment.gateways
-    for gateway in gateways:
-        reply["Gateway" if gateway.version == 4 else "GatewayIPv6"] = str(gateway)
-    if not gateways:
-        reply["DisableGatewayService"] = True
-    return reply
-
-
-def _ports(bindings: object) -> tuple[PortMapping, ...]:
-    """Read ``com.docker.network.portmap``: one mapping for each binding, the first free port of a range."""
-    from dovetail.model.addresses import parse_address
-
-    found = []
-    for binding in bindings if isinstance(bindings, list) else []:
-        if not isinstance(binding, dict):
-            raise InvalidArgument("a port binding is not an object", where=f"$.Options.{_PORTMAP}")
-        protocol = _PROTOCOLS.get(binding.get("Proto", 6))
-        if protocol is None:
-            raise InvalidArgument(f"protocol {binding.get('Proto')} cannot be published", where="$.Proto")
-        host_ip = str(binding.get("HostIP") or "")
-        found.append(
-            PortMapping(
-                container_port=check_port(int(binding.get("Port") or 0), where="$.Port"),
-                host_port=check_port(int(binding.get("HostPort") or 0), where="$.HostPort", zero=True),
-                protocol=protocol,
-                host_ip=None if host_ip in {"", "0.0.0.0", "::"} else parse_address(host_ip),  # noqa: S104
+def _check_pools(network: Network, pools: list[wire.IPAMData]) -> None:
+    """Check that the pools of Docker's network are those of `network`, given by our IPAM or by none."""
+    use = f"--ipam-driver dovetail --ipam-opt dovetail.network={network.name}"
+    for data in pools:
+        if data.address_space not in _OUR_SPACES and data.pool not in ANY_POOLS:
+            raise InvalidArgument(
+                f"network {network.name!r} exists, and Docker's own IPAM cannot give its addresses",
+                hint=f"give {use}",
             )
+        if data.aux_addresses:
+            raise InvalidArgument(
+                f"addresses of network {network.name!r}, which exists already, cannot be reserved from here",
+                where="--aux-address",
+            )
+        subnets = [str(s.subnet) for s in network.subnets]
+        if data.pool not in {"", *ANY_POOLS, *subnets}:
+            has = " and ".join(subnets) or "no subnet"
+            raise InvalidArgument(
+                f"network {network.name!r} has {has}, not {data.pool}", where="--subnet", hint=f"give {use}"
+            )
+
+
+def _check_internal(network: Network, *, internal: bool) -> None:
+    if internal and not network.internal:
+        raise InvalidArgument(
+            f"network {network.name!r} exists and is not internal", where="--internal", hint="leave it out"
         )
-    return tuple(found)
+
+
+def _join_reply(network: Network, attachment: Attachment) -> wire.JoinReply:
+    """Render an attachment; a driver without an interface of its own (null) leaves dockerd nothing to do.
+
+    Without `disable_gateway_service` dockerd gives a sandbox whose Join names no gateway a second
+    interface, on ``docker_gwbridge``, which leads out of an internal network (cnm.md §1.6).
+    """
+    routes = [
+        wire.StaticRoute(
+            destination=str(route.destination),
+            route_type=_NEXT_HOP if route.gateway else _CONNECTED,
+            next_hop=str(route.gateway or ""),
+        )
+        for route in attachment.routes
+        if route.gateway is None or route.destination.prefixlen  # dockerd fails on a default route here
+    ]
+    name = (
+        wire.InterfaceName(src_name=attachment.handover, dst_prefix=_PREFIX) if attachment.handover else None
+    )
+    return wire.JoinReply(
+        interface_name=name,
+        gateway=next((str(g) for g in attachment.gateways if g.version == 4), ""),
+        gateway_ipv6=next((str(g) for g in attachment.gateways if g.version == 6), ""),
+        static_routes=routes,
+        disable_gateway_service=network.internal or name is None,
+    )
+
+
+def _mappings(portmap: list[wire.PortBinding]) -> tuple[tuple[PortMapping, ...], list[list[PortMapping]]]:
+    """Give the mappings with one host port (or 0: any), and for each binding with a range its candidates."""
+    fixed: list[PortMapping] = []
+    ranges: list[list[PortMapping]] = []
+    for index, binding in enumerate(portmap):
+        where = f"$.Options.portmap[{index}]"
+        protocol = _PROTOCOLS.get(binding.proto)
+        if protocol is None:
+            raise InvalidArgument(
+                f"protocol {binding.proto} cannot be published",
+                where=where,
+                hint="6 (tcp), 17 (udp) or 132 (sctp)",
+            )
+        last = binding.host_port_end or binding.host_port
+        host_ports = range(
+            check_port(binding.host_port, where=where, zero=True),
+            check_port(last, where=where, zero=True) + 1,
+        )
+        if not host_ports:
+            raise InvalidArgument(f"the range {binding.host_port}-{last} runs backwards", where=where)
+        candidates = [
+            PortMapping(
+                container_port=check_port(binding.port, where=where),
+                host_port=host_port,
+                protocol=protocol,
+                host_ip=parse_address(binding.host_ip, where=where) if binding.host_ip else None,
+            )
+            for host_port in host_ports
+        ]
+        if len(candidates) == 1:
+            fixed.append(candidates[0])
+        else:
+            ranges.append(candidates)
+    return tuple(fixed), ranges

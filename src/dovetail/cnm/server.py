@@ -1,81 +1,136 @@
-"""Docker's plugin protocol, transport-free: a path and a body in, a status and a body out.
+"""Docker's plugin protocol, apart from its transport: a path and a body in, a status and a body out.
 
-Failures are HTTP 500 (400 for what cannot be read, 404 for an unknown method) with both ``Err`` and
-``Error``: NetworkDriver reads the one, IpamDriver the other (cnm.md §1.3).
+The daemon puts an HTTP server in front of it; tests and the demonstration call `handle` as dockerd would.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
+from dovetail.cnm import wire
 from dovetail.cnm.ipam_driver import IpamDriver
 from dovetail.cnm.network_driver import NetworkDriver
 from dovetail.engine.engine import Engine
-from dovetail.errors import DovetailError, InvalidArgument, one_sentence
+from dovetail.engine.trace import Step
+from dovetail.errors import Busy, Conflict, InvalidArgument, one_sentence
+from dovetail.model.names import short
 
-__all__ = ["CONTENT_TYPE", "PluginServer"]
+__all__ = ["CONTENT_TYPE", "PluginServer", "error_body"]
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-_log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
+
+Handler = Callable[[bytes, Step], object]
+
+# dockerd tells 200 from the rest, and 404 on two methods: there it means "not implemented" and is no
+# error. So what is not found is a 500, like everything that has no code of its own.
+_STATUS: tuple[tuple[type[Exception], int], ...] = (
+    (wire.Malformed, 400),
+    (InvalidArgument, 400),
+    (Conflict, 409),
+    (Busy, 503),
+)
 
 
 class PluginServer:
-    """Answers every NetworkDriver and IpamDriver method; never raises."""
+    """Every method of NetworkDriver and IpamDriver over one engine; safe under threads."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         network, ipam = NetworkDriver(engine), IpamDriver(engine)
-        self._methods: dict[str, Callable[[bytes], dict[str, Any]]] = {
-            "Plugin.Activate": self._activate,
-            "NetworkDriver.GetCapabilities": network.get_capabilities,
-            "NetworkDriver.GwAllocCheck": network.gw_alloc_check,
-            "NetworkDriver.AllocateNetwork": network.allocate_network,
-            "NetworkDriver.FreeNetwork": network.free_network,
-            "NetworkDriver.CreateNetwork": network.create_network,
-            "NetworkDriver.DeleteNetwork": network.delete_network,
-            "NetworkDriver.CreateEndpoint": network.create_endpoint,
-            "NetworkDriver.DeleteEndpoint": network.delete_endpoint,
-            "NetworkDriver.EndpointOperInfo": network.endpoint_oper_info,
-            "NetworkDriver.Join": network.join,
-            "NetworkDriver.Leave": network.leave,
-            "NetworkDriver.ProgramExternalConnectivity": network.program_external_connectivity,
-            "NetworkDriver.RevokeExternalConnectivity": network.revoke_external_connectivity,
-            "NetworkDriver.DiscoverNew": network.discover,
-            "NetworkDriver.DiscoverDelete": network.discover,
-            "IpamDriver.GetCapabilities": ipam.get_capabilities,
-            "IpamDriver.GetDefaultAddressSpaces": ipam.get_default_address_spaces,
-            "IpamDriver.RequestPool": ipam.request_pool,
-            "IpamDriver.ReleasePool": ipam.release_pool,
-            "IpamDriver.RequestAddress": ipam.request_address,
-            "IpamDriver.ReleaseAddress": ipam.release_address,
+        self._handlers: dict[str, Handler] = {
+            "Plugin.Activate": _bare(self._activate),
+            "NetworkDriver.GetCapabilities": _bare(network.get_capabilities),
+            "NetworkDriver.GwAllocCheck": _typed(wire.GwAllocCheckRequest, network.gw_alloc_check),
+            "NetworkDriver.CreateNetwork": _typed(wire.CreateNetworkRequest, network.create_network),
+            "NetworkDriver.DeleteNetwork": _typed(wire.NetworkRequest, network.delete_network),
+            "NetworkDriver.AllocateNetwork": _typed(wire.AllocateNetworkRequest, network.allocate_network),
+            "NetworkDriver.FreeNetwork": _typed(wire.NetworkRequest, network.free_network),
+            "NetworkDriver.CreateEndpoint": _typed(wire.CreateEndpointRequest, network.create_endpoint),
+            "NetworkDriver.DeleteEndpoint": _typed(wire.EndpointRequest, network.delete_endpoint),
+            "NetworkDriver.EndpointOperInfo": _typed(wire.EndpointRequest, network.endpoint_oper_info),
+            "NetworkDriver.Join": _typed(wire.JoinRequest, network.join),
+            "NetworkDriver.Leave": _typed(wire.EndpointRequest, network.leave),
+            "NetworkDriver.ProgramExternalConnectivity": _typed(
+                wire.EndpointRequest, network.program_external_connectivity
+            ),
+            "NetworkDriver.RevokeExternalConnectivity": _typed(
+                wire.EndpointRequest, network.revoke_external_connectivity
+            ),
+            "NetworkDriver.DiscoverNew": _bare(_nothing),
+            "NetworkDriver.DiscoverDelete": _bare(_nothing),
+            "IpamDriver.GetCapabilities": _bare(ipam.get_capabilities),
+            "IpamDriver.GetDefaultAddressSpaces": _bare(ipam.get_default_address_spaces),
+            "IpamDriver.RequestPool": _typed(wire.PoolRequest, ipam.request_pool),
+            "IpamDriver.ReleasePool": _typed(wire.ReleasePoolRequest, ipam.release_pool),
+            "IpamDriver.RequestAddress": _typed(wire.RequestAddressRequest, ipam.request_address),
+            "IpamDriver.ReleaseAddress": _typed(wire.ReleaseAddressRequest, ipam.release_address),
         }
 
     def handle(self, path: str, body: bytes) -> tuple[int, bytes]:
-        """Answer one request, as (HTTP status, JSON)."""
-        name = path.strip("/")
-        method = self._methods.get(name)
-        if method is None:
-            return 404, _problem(f"dovetail has no method {name!r}")
+        """Answer one call: `path` is ``/Type.Method``. Never raises; the reply is always a JSON object."""
+        method = path.partition("?")[0].strip("/")
+        handler = self._handlers.get(method)
+        if handler is None:
+            return 404, error_body(f"no such method: {method!r}")
         try:
-            with self._engine.tracer.step("docker", name):
-                return 200, msgspec.json.encode(method(body))
-        except InvalidArgument as exc:
-            return 400, _problem(one_sentence(exc))
-        except (DovetailError, ExceptionGroup) as exc:
-            return 500, _problem(one_sentence(exc))
-        except Exception:  # the edge: dockerd must get an answer, the log the traceback
-            _log.exception("plugin call failed method=%s", name)
-            return 500, _problem(f"{name} failed inside dovetail; its log says why")
+            with self._engine.tracer.step("docker", method) as step:
+                reply = handler(body, step)
+            return 200, msgspec.json.encode(reply if reply is not None else {})
+        except Exception as exc:
+            status = next((code for kind, code in _STATUS if isinstance(exc, kind)), 500)
+            if not hasattr(exc, "hint") and not isinstance(exc, ExceptionGroup):
+                _LOG.exception("event=defect method=%s", method)
+                return 500, error_body(
+                    f"internal error in {method}: {type(exc).__name__}: {one_sentence(exc)}"
+                )
+            return status, error_body(one_sentence(exc))
 
-    def _activate(self, _: bytes) -> dict[str, Any]:
+    def _activate(self) -> dict[str, list[str]]:
+        """Begin a session: what Docker holds may be asked for once more (cnm.md §2.3)."""
         self._engine.addresses.begin_replay()
-        self._engine.restore_firewall()  # dockerd starts anew, and its FORWARD policy with it
         return {"Implements": ["NetworkDriver", "IpamDriver"]}
 
 
-def _problem(text: str) -> bytes:
-    return msgspec.json.encode({"Err": text, "Error": text})
+def error_body(message: str) -> bytes:
+    """Write an error under both keys: dockerd reads ``Err`` or ``Error`` by the caller (cnm.md §1.3)."""
+    return msgspec.json.encode({"Err": message, "Error": message})
+
+
+def _bare(call: Callable[[], object]) -> Handler:
+    """Make a handler of a method without arguments; dockerd sends no body then."""
+    return lambda _body, _step: call()
+
+
+def _typed(kind: type[wire.S], call: Callable[[wire.S], object]) -> Handler:
+    def handle(body: bytes, step: Step) -> object:
+        request = wire.decode(body, kind)
+        step.detail = _detail(request)
+        return call(request)
+
+    return handle
+
+
+def _nothing() -> None:
+    """Ignore news of a swarm's nodes."""
+
+
+def _detail(request: msgspec.Struct) -> dict[str, str]:
+    """Give what tells one call from another, for the trace and the log."""
+    names = {
+        "network_id": "network",
+        "endpoint_id": "endpoint",
+        "sandbox_key": "sandbox",
+        "pool_id": "pool",
+        "pool": "pool",
+        "address": "address",
+    }
+    found = {label: getattr(request, field, "") for field, label in names.items()}
+    return {
+        label: short(text) if label in {"network", "endpoint"} else text
+        for label, text in found.items()
+        if text
+    }

@@ -1,78 +1,98 @@
-"""The address driver of one host: pools and addresses with its books in a ledger.
-
-Addresses go round robin through the dynamic range (the sub-range, or the whole subnet), so that one
-just released is the last to be given again. The next free one is found in O(log n) by the ledger; no
-pool, whatever its size, is ever enumerated.
-"""
+"""The address driver of one host: pools and addresses in the host's own ledger."""
 
 from __future__ import annotations
 
-import hashlib
-import ipaddress
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from functools import cached_property
 
 from dovetail.errors import AddressInUse, InvalidArgument, NotFound, PoolExhausted, PoolOverlap
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in, parse_subnet
+from dovetail.ipam.ranges import DEFAULT_RANGES, Range, first_clear, overlap, ula_range
+from dovetail.ipam.usable import check_usable, usable
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
 from dovetail.model.ledger import Ledger
 from dovetail.model.names import short
 from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest
 
-__all__ = ["DEFAULT_RANGES", "LocalIpam", "Range"]
+__all__ = ["DEFAULT_RANGES", "LocalIpam"]
 
-
-class Range(NamedTuple):
-    """A block from which pools of `prefix_length` are cut when none is asked for."""
-
-    base: IPNetwork
-    prefix_length: int
-
-
-DEFAULT_RANGES: tuple[Range, ...] = (
-    *(Range(parse_subnet(f"172.{second}.0.0/16"), 16) for second in range(17, 32)),
-    Range(parse_subnet("192.168.0.0/16"), 20),
-)
-"""Docker's own default pools (cnm.md §2.4), so that a choice looks familiar."""
-
-_POINT_TO_POINT = {4: 31, 6: 127}  # RFC 3021, RFC 6164: both addresses are usable
-_CHOICES_AT_MOST = 4096
+_DEFAULT_ROUTE = 1
+"""Prefix length up to which a route is a default route: VPNs write it as 0.0.0.0/1 and 128.0.0.0/1,
+to come before the real one without replacing it."""
 
 
 class LocalIpam:
-    """`ipam.protocol.IpamDriver` over a ledger."""
+    """Gives out pools and addresses; every request is one ledger transaction (or part of the caller's).
+
+    A pool's id is its subnet, and its range where it has one: ``dovetail/10.88.0.0/24/10.88.0.128/25``.
+    Pools never overlap, so it is unique, and it tells an operator what was lost if the ledger is.
+    """
 
     name = "local"
 
     def __init__(
-        self, ledger: Ledger, *, default_ranges: Iterable[Range] = DEFAULT_RANGES, boot_id: str = ""
+        self, ledger: Ledger, *, default_ranges: Sequence[Range] = DEFAULT_RANGES, boot_id: str = ""
     ) -> None:
-        """Keep books in `ledger`. An IPv6 range, a ULA /48 of this ledger's own (RFC 4193), is added if none is given."""
+        """Keep books in `ledger`.
+
+        default_ranges: (base, prefix length) to choose pools from, in order. Without an IPv6 one among
+        them the ledger's own unique local /48 is added, cut in /64.
+        """
         self._ledger = ledger
-        self._ranges = tuple(default_ranges)
+        self._given_ranges = tuple(default_ranges)
         self._boot_id = boot_id
 
+    @cached_property
+    def _ranges(self) -> tuple[Range, ...]:
+        if any(base.version == 6 for base, _ in self._given_ranges):
+            return self._given_ranges
+        return (*self._given_ranges, ula_range(self._ledger.id))
+
     def request_pool(self, request: PoolRequest, *, routes: Sequence[IPNetwork] = ()) -> Pool:
-        """Hold a pool, the one asked for or a chosen one that overlaps neither a route nor another pool."""
-        if request.subnet is None and request.ip_range is not None:
-            raise InvalidArgument("an IP range needs a subnet", where="$.ip_range", hint="give --subnet too")
+        """Hold a pool; see `ipam.protocol.IpamDriver`."""
+        _check_pool(request)
+        routes = [route for route in routes if route.prefixlen > _DEFAULT_ROUTE]
         with self._ledger.transaction(durable=True):
-            held = [pool.subnet for pool in self._ledger.pools()]
-            subnet = request.subnet or self._choose(request.version, [*held, *routes])
-            if request.subnet is not None:
-                _refuse_overlap(subnet, held, "the pool")
-                _refuse_overlap(subnet, [route for route in routes if route.prefixlen], "the host's route")
-            if request.ip_range is not None and not _within(request.ip_range, subnet):
-                raise InvalidArgument(f"IP range {request.ip_range} is not in {subnet}", where="$.ip_range")
+            if request.subnet is None:
+                subnet = self._choose(request.version, routes)
+            else:
+                subnet = request.subnet
+                self._refuse_clash(subnet, routes)
             pool = Pool(
-                id=f"local/{subnet}",
+                id=_pool_id(subnet, request.ip_range),
                 subnet=subnet,
                 ip_range=request.ip_range,
                 owner=request.owner,
                 created=time.time(),
             )
             self._ledger.put_pool(pool)
-            return pool
+        return pool
+
+    def _choose(self, version: int, routes: Sequence[IPNetwork]) -> IPNetwork:
+        busy = [*routes, *(pool.subnet for pool in self._ledger.pools())]
+        ranges = [(base, prefix) for base, prefix in self._ranges if base.version == version]
+        for base, prefix in ranges:
+            subnet = first_clear(base, prefix, busy)
+            if subnet is not None:
+                return subnet
+        raise PoolExhausted(
+            f"no IPv{version} pool is free: every block of the {len(ranges)} default ranges overlaps a network"
+            " or a route of the host",
+            hint="give the subnet, or remove networks that are not used",
+        )
+
+    def _refuse_clash(self, subnet: IPNetwork, routes: Sequence[IPNetwork]) -> None:
+        for pool in self._ledger.pools():
+            if overlap(subnet, pool.subnet):
+                raise PoolOverlap(
+                    f"subnet {subnet} overlaps {pool.subnet}, which {_pool_holder(pool.owner)} holds",
+                    hint="choose another subnet, or join that network",
+                )
+        for route in routes:
+            if overlap(subnet, route):
+                raise PoolOverlap(
+                    f"subnet {subnet} overlaps the route to {route} of the host", hint="choose another subnet"
+                )
 
     def release_pool(self, pool_id: str) -> None:
         """Give a pool and all of its addresses back; an unknown one is no error."""
@@ -80,132 +100,118 @@ class LocalIpam:
             self._ledger.delete_pool(pool_id)
 
     def request_address(self, pool_id: str, request: AddressRequest) -> IPInterface:
-        """Hold the address asked for, or the next free one after the last given."""
+        """Hold an address; see `ipam.protocol.IpamDriver`.
+
+        A gateway that is not named is the first address of the whole subnet, even below the ip_range.
+        """
         with self._ledger.transaction():
             pool = self._ledger.pool(pool_id)
             if pool is None:
                 raise NotFound("pool", pool_id)
             if request.address is not None:
-                address = self._asked_for(pool, request, request.address)
+                address, held = self._named(pool, request, request.address)
+            elif request.kind == "gateway":
+                address, held = self._gateway(pool, request)
             else:
-                address = self._next(pool, request)
-            self._ledger.put_address(
-                Address(
-                    pool_id=pool_id,
-                    address=address,
-                    kind=request.kind,
-                    owner=request.owner,
-                    boot_id=self._boot_id,
-                    created=time.time(),
+                address, held = self._next(pool), False
+            if not held:
+                self._ledger.put_address(
+                    Address(
+                        pool_id=pool_id,
+                        address=address,
+                        kind=request.kind,
+                        owner=request.owner,
+                        boot_id=self._boot_id,
+                        created=time.time(),
+                    )
                 )
-            )
-            return interface_in(address, pool.subnet)
+        return interface_in(address, pool.subnet)
 
-    def release_address(self, pool_id: str, address: IPAddress, owner: str) -> None:
-        """Give an address back; one that is free, or held by another owner, is left alone."""
-        with self._ledger.transaction():
-            held = self._ledger.address(pool_id, address)
-            if held is not None and held.owner == owner:
-                self._ledger.delete_address(pool_id, address)
-
-    def _asked_for(self, pool: Pool, request: AddressRequest, address: IPAddress) -> IPAddress:
-        if address.version != pool.subnet.version or address not in pool.subnet:
-            raise InvalidArgument(f"{address} is not in {pool.subnet}", where="$.ip")
-        first, last = _usable(pool.subnet)
-        if not first <= int(address) <= last:
-            raise InvalidArgument(
-                f"{address} is the network or broadcast address of {pool.subnet}", where="$.ip"
-            )
-        held = self._ledger.address(pool.id, address)
-        if held is not None and (held.owner, held.kind) != (request.owner, request.kind):
-            raise AddressInUse(
-                f"address {address} is in use by {_holder(held)}", hint="ask for another, or for none"
-            )
-        if held is not None and held.kind == "docker":
-            raise AddressInUse(
-                f"address {address} is in use by a Docker container", hint="ask for another, or for none"
-            )
-        return address
-
-    def _next(self, pool: Pool, request: AddressRequest) -> IPAddress:
-        gateway = request.kind == "gateway"
-        first, last = _usable(pool.subnet)
-        if pool.ip_range is not None and not gateway:
-            first = max(first, int(pool.ip_range.network_address))
-            last = min(last, int(pool.ip_range.broadcast_address))
-        cursor = None if gateway else self._ledger.cursor(pool.id)
-        start = cursor + 1 if cursor is not None and first <= cursor < last else first
-        found = self._ledger.free_from(pool.id, start, last)
-        if found is None and start > first:
-            found = self._ledger.free_from(pool.id, first, start - 1)
-        if found is None:
-            raise PoolExhausted(
-                f"no address is left in {pool.ip_range or pool.subnet}", hint="use a larger subnet"
-            )
-        if not gateway:
-            self._ledger.set_cursor(pool.id, found)
-        return ipaddress.ip_address(found) if pool.subnet.version == 4 else ipaddress.IPv6Address(found)
-
-    def _choose(self, version: int, avoid: Sequence[IPNetwork]) -> IPNetwork:
-        clash = [network for network in avoid if network.version == version and network.prefixlen]
-        for number, candidate in enumerate(self._candidates(version)):
-            if number >= _CHOICES_AT_MOST:
-                break
-            if not any(_overlap(candidate, network) for network in clash):
-                return candidate
-        raise PoolExhausted(
-            f"every default IPv{version} pool overlaps a route of the host or another pool",
-            hint="give --subnet",
+    def _named(self, pool: Pool, request: AddressRequest, address: IPAddress) -> tuple[IPAddress, bool]:
+        """Check an address that was asked for; gives whether this owner holds it already."""
+        check_usable(address, pool.subnet)
+        row = self._ledger.address(pool.id, address)
+        if row is None:
+            return address, False
+        if (row.owner, row.kind) == (request.owner, request.kind):
+            return address, True
+        raise AddressInUse(
+            f"address {address} of {pool.subnet} is in use: {_address_holder(row)}",
+            hint="choose another address, or let one be chosen",
         )
 
-    def _candidates(self, version: int) -> Iterator[IPNetwork]:
-        ranges = [each for each in self._ranges if each.base.version == version]
-        if version == 6 and not ranges:
-            ranges = [Range(self._unique_local(), 64)]
-        for each in ranges:
-            yield from each.base.subnets(new_prefix=each.prefix_length)
+    def _gateway(self, pool: Pool, request: AddressRequest) -> tuple[IPAddress, bool]:
+        for row in self._ledger.addresses(pool.id, owner=request.owner):
+            if row.kind == "gateway":
+                return row.address, True
+        first, last = usable(pool.subnet)
+        free = self._ledger.free_from(pool.id, first, last)
+        if free is None:
+            raise self._exhausted(pool, pool.subnet)
+        return _at(pool.subnet, free), False
 
-    def _unique_local(self) -> IPNetwork:
-        """Give the ledger's ULA /48: fd and 40 bits that differ from host to host (RFC 4193 §3.2.2)."""
-        seed = str(getattr(self._ledger, "id", "dovetail"))
-        bits = hashlib.sha256(seed.encode()).digest()[:5]
-        return ipaddress.IPv6Network((b"\xfd" + bits + bytes(10), 48))
+    def _next(self, pool: Pool) -> IPAddress:
+        """Give the next free address after the last one given, wrapping at the end of the range."""
+        within = pool.ip_range or pool.subnet
+        first, last = usable(pool.subnet)
+        first = max(first, int(within.network_address))
+        last = min(last, int(within.broadcast_address))
+        cursor = self._ledger.cursor(pool.id)
+        start = cursor + 1 if cursor is not None and first <= cursor < last else first
+        free = self._ledger.free_from(pool.id, start, last)
+        if free is None and start > first:
+            free = self._ledger.free_from(pool.id, first, start - 1)
+        if free is None:
+            raise self._exhausted(pool, within)
+        self._ledger.set_cursor(pool.id, free)
+        return _at(pool.subnet, free)
 
+    def _exhausted(self, pool: Pool, within: IPNetwork) -> PoolExhausted:
+        count = self._ledger.count_addresses(pool.id)
+        return PoolExhausted(
+            f"no address of {within} is free: {count} of {pool.subnet} are in use",
+            hint="remove endpoints that are not used, or make the network with a larger subnet",
+        )
 
-def _usable(subnet: IPNetwork) -> tuple[int, int]:
-    """Give the first and last address of `subnet` that an interface may have."""
-    first, last = int(subnet.network_address), int(subnet.broadcast_address)
-    if subnet.prefixlen >= _POINT_TO_POINT[subnet.version]:
-        return first, last
-    if subnet.version == 4:
-        return first + 1, last - 1
-    return first + 1, last  # the subnet-router anycast address, RFC 4291 §2.6.1
-
-
-def _overlap(one: IPNetwork, other: IPNetwork) -> bool:
-    return one.version == other.version and one.overlaps(other)
-
-
-def _within(inner: IPNetwork, outer: IPNetwork) -> bool:
-    return (
-        inner.version == outer.version
-        and inner.network_address in outer
-        and inner.prefixlen >= outer.prefixlen
-    )
-
-
-def _refuse_overlap(subnet: IPNetwork, others: Sequence[IPNetwork], what: str) -> None:
-    for other in others:
-        if _overlap(subnet, other):
-            raise PoolOverlap(
-                f"subnet {subnet} overlaps {what} {other}", where="$.subnet", hint="choose another subnet"
-            )
+    def release_address(self, pool_id: str, address: IPAddress, owner: str) -> None:
+        """Give an address back. One that is free, or held by another owner, is left alone without error."""
+        with self._ledger.transaction():
+            row = self._ledger.address(pool_id, address)
+            if row is not None and row.owner == owner:
+                self._ledger.delete_address(pool_id, address)
 
 
-def _holder(address: Address) -> str:
-    words = {
-        "gateway": "the network's gateway",
-        "aux": "the network (reserved)",
-        "docker": "a Docker container",
-    }
-    return words.get(address.kind, f"endpoint {short(address.owner)}")
+def _check_pool(request: PoolRequest) -> None:
+    subnet, ip_range = request.subnet, request.ip_range
+    if subnet is None:
+        if ip_range is not None:
+            raise InvalidArgument(f"the IP range {ip_range} needs a subnet", hint="give --subnet")
+        return
+    if subnet.prefixlen == 0 or subnet.is_multicast or subnet.is_loopback:
+        raise InvalidArgument(f"{subnet} cannot be the subnet of a network", hint="choose a private subnet")
+    if ip_range is None:
+        return
+    inside = ip_range.version == subnet.version and ip_range.subnet_of(subnet)  # type: ignore[arg-type]
+    if not inside:
+        raise InvalidArgument(f"the IP range {ip_range} is not in {subnet}", hint="give a part of the subnet")
+
+
+def _pool_id(subnet: IPNetwork, ip_range: IPNetwork | None) -> str:
+    return f"dovetail/{subnet}/{ip_range}" if ip_range is not None else f"dovetail/{subnet}"
+
+
+def _pool_holder(owner: str) -> str:
+    return "Docker" if owner == "docker" else f"network {short(owner)}"
+
+
+def _address_holder(row: Address) -> str:
+    if row.owner == "docker":
+        return "Docker holds it"
+    return {
+        "gateway": f"it is the gateway of network {short(row.owner)}",
+        "aux": f"network {short(row.owner)} reserves it",
+    }.get(row.kind, f"endpoint {short(row.owner)} holds it")
+
+
+def _at(subnet: IPNetwork, value: int) -> IPAddress:
+    return type(subnet.network_address)(value)

@@ -1,20 +1,30 @@
-"""The kernel itself: every verb of the `Kernel` protocol as netlink messages, sysctl writes and mounts."""
+"""The kernel itself: `Kernel` over rtnetlink, nfnetlink, /proc/sys/net and namespaces.
+
+A handle belongs to one network namespace and is safe from any thread: its sockets stay in the
+namespace where they were opened, whichever thread uses them. Sockets open at first use and are kept.
+"""
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import os
 import socket
-import threading
-from collections.abc import Collection, Iterable, Iterator
-from functools import cached_property
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from threading import local
+from typing import TypeVar
 
-from dovetail.errors import AlreadyExists, DovetailError, KernelError, NotFound, PermissionDenied, Unsupported
-from dovetail.kernel import conntrack, netns, rtnl
-from dovetail.kernel.elements import Elements
-from dovetail.kernel.netlink import NETLINK_NETFILTER, NETLINK_ROUTE, Failure, Message, NetlinkSocket
+from dovetail.errors import AlreadyExists, DovetailError
+from dovetail.kernel import conntrack, netns, rtnl, sockets, sysctl
+from dovetail.kernel.commands import describe
+from dovetail.kernel.deletion import Deletions
+from dovetail.kernel.ifindex import index_of, name_of
+from dovetail.kernel.netlink import Message, NetlinkSocket, RefusedError, SocketPool
+from dovetail.kernel.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, drops, get_chain
+from dovetail.kernel.nft_table import NftTable
 from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSpec, Netns
+from dovetail.kernel.refusals import explain
+from dovetail.kernel.train import Operation, Resolve, send_train
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.attachment import Route
 from dovetail.model.element import Element
@@ -22,138 +32,183 @@ from dovetail.model.mac import Mac
 
 __all__ = ["LinuxKernel"]
 
-_PROGRAM_TIMEOUT_S = 30
-_SOCKET_TYPES = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM, "sctp": socket.SOCK_STREAM}
-_IPPROTO = {"tcp": socket.IPPROTO_TCP, "udp": socket.IPPROTO_UDP, "sctp": socket.IPPROTO_SCTP}
+_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h; Python 3.11 has no name for it
+_TABLE = "dovetail"
+_FIREWALLS = {"iptables": NFPROTO_IPV4, "ip6tables": NFPROTO_IPV6}
+_MISSING_LINK = frozenset({errno.ENODEV})
+_MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
+_ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+
+T = TypeVar("T")
 
 
 class LinuxKernel:
-    """A handle on the network namespace in which it was made, or, from `inside`, on another one."""
+    """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
-    def __init__(self, entered: Netns | None = None) -> None:
-        """Open the rtnetlink socket; `entered` is the namespace the calling thread is in now."""
-        self._netns = entered
-        self._inode = entered.inode if entered is not None else netns.current_inode()
-        self._route = NetlinkSocket(NETLINK_ROUTE)
-        self._local = threading.local()
+    def __init__(self, home: Netns | None = None) -> None:
+        self._owns_home = home is None
+        self._home = netns.present() if home is None else home
+        self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
+        self._netfilter = SocketPool(partial(self._open, _NETLINK_NETFILTER))
+        self._deletions = Deletions(self._route)
+        self._table = NftTable(self._netfilter, _TABLE)
+        self._batches = local()
 
-    @cached_property
-    def _netfilter(self) -> NetlinkSocket:
-        return NetlinkSocket(NETLINK_NETFILTER)
+    def close(self) -> None:
+        """Close its sockets; nothing of the kernel's state changes."""
+        self._route.close()
+        self._netfilter.close()
+        if self._owns_home:
+            self._home.close()
 
-    @cached_property
-    def _elements(self) -> Elements:
-        return Elements(self._netfilter)
+    def _open(self, protocol: int) -> NetlinkSocket:
+        with netns.entered(self._home):
+            return NetlinkSocket(protocol)
 
     # -- namespaces -------------------------------------------------------------------------------
 
     @property
     def netns_inode(self) -> int:
         """Inode of this handle's namespace."""
-        return self._inode
+        return self._home.inode
 
     def open_netns(self, path: str) -> Netns:
-        """Open a namespace by path."""
-        return netns.open_path(path)
+        """Open a namespace by path; see `netns.open_netns`."""
+        return netns.open_netns(path)
 
     def netns_from_fd(self, fd: int, path: str = "") -> Netns:
-        """Adopt an open descriptor."""
-        return netns.from_fd(fd, path)
+        """Adopt a descriptor; raises InvalidArgument, and leaves it open, where it is no network namespace."""
+        return netns.LinuxNetns(fd, path)
 
     def create_netns(self, path: str) -> Netns:
-        """Make a namespace and bind-mount it at `path`."""
+        """Make a namespace, mounted at `path`; see `netns.create`."""
         return netns.create(path)
 
     def delete_netns(self, path: str) -> None:
-        """Unmount and remove `path`."""
+        """Unmount and remove `path`; see `netns.delete`."""
         netns.delete(path)
 
-    @contextlib.contextmanager
+    @contextmanager
     def inside(self, netns: Netns) -> Iterator[Kernel]:
-        """Give a handle to `netns`; its sockets are opened there, the thread is back at once."""
-        with _entered(netns):
-            handle = LinuxKernel(netns)
+        """Give a handle to `netns`; needs CAP_SYS_ADMIN where that is another than the thread's."""
+        inner = LinuxKernel(netns)
         try:
-            yield handle
+            yield inner
         finally:
-            handle.close()
+            inner.close()
 
-    def close(self) -> None:
-        """Close the sockets."""
-        self._route.close()
-        if "_netfilter" in self.__dict__:
-            self._netfilter.close()
-
-    @contextlib.contextmanager
+    @contextmanager
     def batch(self) -> Iterator[None]:
-        """Collect this thread's changes and send them in one go at the end."""
-        if getattr(self._local, "queue", None) is not None:
+        """Collect this thread's link, address and route verbs until the block ends; a block that fails sends none.
+
+        Within another batch it is part of that one.
+        """
+        if self._collecting is not None:
             yield
             return
-        self._local.queue = []
+        operations: list[Operation] = []
+        self._batches.operations = operations
         try:
             yield
-            self._flush()
         finally:
-            self._local.queue = None
+            self._batches.operations = None
+        self._send(operations)
 
-    def _flush(self) -> None:
-        queue: list[Message] = self._local.queue
-        if queue:
-            self._local.queue = []
-            self._send(queue)
+    @property
+    def _collecting(self) -> list[Operation] | None:
+        collecting: list[Operation] | None = getattr(self._batches, "operations", None)
+        return collecting
 
-    def _submit(self, *messages: Message) -> None:
-        queue: list[Message] | None = getattr(self._local, "queue", None)
-        if queue is not None:
-            queue.extend(messages)
+    def _do(self, operation: Operation) -> None:
+        if self._collecting is not None:
+            self._collecting.append(operation)
         else:
-            self._send(messages)
+            self._send([operation])
 
-    def _send(self, messages: Collection[Message]) -> None:
-        sent = list(messages)
-        for message, failure in zip(sent, self._route.transact(sent), strict=True):
-            if failure is not None:
-                raise _meaning(failure, message.words)
+    def _send(self, operations: Sequence[Operation]) -> None:
+        if not operations:
+            return
+        with self._route.borrow() as netlink:
+            error = send_train(netlink, operations)
+        if error is not None:
+            raise error
 
     # -- links ------------------------------------------------------------------------------------
 
     def link(self, name: str) -> Link | None:
-        """Look one link up by name."""
-        answer = self._route.get(rtnl.RTM_GETLINK, rtnl.link_by_name(name))
-        if isinstance(answer, Failure):
-            if answer.errno in {errno.ENODEV, errno.ERANGE, errno.EINVAL}:
+        """Look one link up by name; a missing one costs no more than an ioctl."""
+        with self._route.borrow() as netlink:
+            if not index_of(netlink.fileno(), name):
                 return None
-            raise _meaning(answer, f"ip link show {name}")
-        return rtnl.read_link(answer)
+            try:
+                return rtnl.parse_link(netlink.request(rtnl.get_link(name)))
+            except RefusedError as exc:
+                if exc.refusal.errno == errno.ENODEV:
+                    return None
+                raise explain(exc.refusal, f"ip link show dev {name}") from exc
 
     def links(self) -> list[Link]:
         """List all links."""
-        return [
-            rtnl.read_link(reply) for reply in self._dump(rtnl.RTM_GETLINK, rtnl.get_link(), "ip link show")
-        ]
+        with self._route.borrow() as netlink:
+            return [rtnl.parse_link(body) for body in _rows(netlink, rtnl.dump_links(), "ip link show")]
 
     def add_bridge(self, name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> None:
-        """``ip link add NAME type bridge``."""
-        messages = [rtnl.add_bridge(name, mac, mtu)]
-        if alias:
-            messages.append(rtnl.set_link(name, up=None, mtu=None, mac=None, master=None, alias=alias))
-        self._submit(*messages)
+        """Make a bridge, down; raises AlreadyExists. An MTU that is asked for stays whatever its ports have."""
+        messages = [rtnl.new_bridge(name, mac=mac)]
+        if mtu or alias:
+            messages.append(rtnl.set_link(name, mtu=mtu or None, alias=alias or None))
+        commands = partial(describe, "add_bridge", name, mac=mac, mtu=mtu, alias=alias)
+        self._do(
+            Operation(
+                commands, lambda _: messages, exists=AlreadyExists("interface", name), link=name, made=name
+            )
+        )
 
     def add_veth(self, end: LinkSpec, peer: LinkSpec) -> None:
-        """Make a veth pair in one send."""
-        master = self._index(end.master) if end.master else 0
-        messages = [rtnl.new_veth(end, peer, master)]
-        for spec in (end, peer):
-            if spec.alias and spec.netns is None:
-                messages.append(
-                    rtnl.set_link(spec.name, up=None, mtu=None, mac=None, master=None, alias=spec.alias)
-                )
-        if end.hairpin or end.isolated:
-            messages.append(
-                rtnl.port_flags(end.name, hairpin=end.hairpin or None, isolated=end.isolated or None)
-            )
-        self._submit(*messages)
+        """Make a pair by one message, and what the kernel takes by a second only in the same send.
+
+        The peer's second message, if it needs one in another namespace, goes over a socket there. Raises
+        AlreadyExists (either name is taken), NotFound (a master).
+        """
+        if end.netns is not None and peer.netns is None:
+            end, peer = peer, end
+        commands = partial(describe, "add_veth", end, peer)
+
+        def build(resolve: Resolve) -> list[Message]:
+            master = resolve(end.master) if end.master and end.netns is None else 0
+            messages = [rtnl.new_veth(end, peer, master=master)]
+            for spec in (end, peer):
+                if spec.netns is None and (later := _later(spec, resolve, born=spec is end)) is not None:
+                    messages.append(later)
+            return messages
+
+        abroad = [(spec, spec.netns) for spec in (end, peer) if spec.netns is not None and _needs_more(spec)]
+        after = partial(self._finish_abroad, abroad, end.name) if abroad else None
+        exists = partial(self._taken, end, peer)
+        self._do(Operation(commands, build, exists=exists, link=end.name, made=end.name, after=after))
+
+    def _taken(self, end: LinkSpec, peer: LinkSpec) -> AlreadyExists:
+        """Find out which of the two names is taken; the kernel says only that one is."""
+        if end.netns is not None:
+            return AlreadyExists("interface", f"{end.name} or {peer.name}")
+        with self._route.borrow() as netlink:
+            taken = index_of(netlink.fileno(), end.name)
+        where = peer.netns.path if peer.netns is not None and not taken else ""
+        return AlreadyExists("interface", end.name if taken else peer.name, hint=where and f"in {where}")
+
+    def _finish_abroad(self, specs: Sequence[tuple[LinkSpec, Netns]], made: str) -> None:
+        try:
+            for spec, netns in specs:
+                with self.inside(netns) as inner, inner.batch():
+                    master, alias = spec.master or None, spec.alias or None
+                    inner.set_link(spec.name, up=spec.up or None, master=master, alias=alias)
+                    if spec.master and (spec.hairpin or spec.isolated):
+                        inner.set_bridge_port(
+                            spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None
+                        )
+        except DovetailError:
+            self._deletions.delete([made])
+            raise
 
     def set_link(
         self,
@@ -165,225 +220,201 @@ class LinuxKernel:
         master: str | None = None,
         alias: str | None = None,
     ) -> None:
-        """``ip link set``."""
-        index = None if master is None else self._index(master) if master else 0
-        self._submit(rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias))
+        """Change what is not None; raises NotFound for the link or the master."""
+        commands = partial(describe, "set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias)
+
+        def build(resolve: Resolve) -> list[Message]:
+            index = None if master is None else resolve(master) if master else 0
+            return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias)]
+
+        self._do(Operation(commands, build, link=name))
 
     def set_bridge_port(
         self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
     ) -> None:
-        """``bridge link set dev NAME``."""
-        self._submit(rtnl.port_flags(name, hairpin=hairpin, isolated=isolated))
+        """Change the flags of a bridge's port; a link that is none is a KernelError (EOPNOTSUPP)."""
+        if hairpin is None and isolated is None:
+            return
+        message = rtnl.set_link(name, hairpin=hairpin, isolated=isolated)
+        commands = partial(describe, "set_bridge_port", name, hairpin=hairpin, isolated=isolated)
+        self._do(Operation(commands, lambda _: [message], link=name))
 
     def delete_links(self, names: Iterable[str]) -> None:
-        """``ip link del`` for each, in one send; missing ones are no error."""
-        messages = [rtnl.delete_link(name) for name in dict.fromkeys(names)]
-        if not messages:
-            return
-        for message, failure in zip(messages, self._route.transact(messages), strict=True):
-            if failure is not None and failure.errno != errno.ENODEV:
-                raise _meaning(failure, message.words)
+        """Delete, and return when they are gone; concurrent calls go together, see `deletion`.
 
-    # -- addresses, routes --------------------------------------------------------------------------
+        Within a batch it is done at its place in the order, apart from the train.
+        """
+        wanted = tuple(names)
+        if self._collecting is None:
+            self._deletions.delete(wanted)
+            return
+        after = partial(self._deletions.delete, wanted)
+        self._do(Operation(partial(describe, "delete_links", wanted), lambda _: [], after=after))
+
+    # -- addresses, routes ------------------------------------------------------------------------
 
     def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
-        """``ip addr add``."""
-        words = f"ip addr add {address} dev {link}"
-        self._submit(rtnl.address_change(rtnl.RTM_NEWADDR, self._index(link), address, dad=dad, words=words))
+        """Give a link an address; raises AlreadyExists, NotFound."""
+        commands = partial(describe, "add_address", link, address, dad=dad)
+        exists = AlreadyExists("address", str(address), hint=f"on {link}")
+        self._do(
+            Operation(
+                commands, lambda resolve: [rtnl.new_address(resolve(link), address, dad=dad)], exists, link
+            )
+        )
 
     def delete_address(self, link: str, address: IPInterface) -> None:
-        """``ip addr del``; a missing address, or link, is no error."""
-        found = self.link(link)
-        if found is None:
-            return
-        words = f"ip addr del {address} dev {link}"
-        message = rtnl.address_change(rtnl.RTM_DELADDR, found.ifindex, address, dad=True, words=words)
-        failure = self._route.transact([message])[0]
-        if failure is not None and failure.errno not in {errno.EADDRNOTAVAIL, errno.ENODEV}:
-            raise _meaning(failure, words)
+        """Take an address from a link; without the address or the link there is nothing to do."""
+        commands = partial(describe, "delete_address", link, address)
+        self._do(
+            Operation(
+                commands,
+                lambda resolve: [rtnl.remove_address(resolve(link), address)],
+                link=link,
+                tolerated=_MISSING_ADDRESS,
+            )
+        )
 
     def addresses(self, link: str = "") -> list[tuple[str, IPInterface]]:
-        """List (link name, address), of one link or of all."""
-        names = {found.ifindex: found.name for found in self.links() if link in {"", found.name}}
-        replies = self._dump(rtnl.RTM_GETADDR, rtnl.ifaddrmsg(), "ip addr show")
-        pairs = [rtnl.read_address(reply) for reply in replies]
-        return [(names[index], address) for index, address in pairs if index in names]
+        """List addresses with their links' names; a missing link has none."""
+        with self._route.borrow() as netlink:
+            index = index_of(netlink.fileno(), link) if link else 0
+            if link and not index:
+                return []
+            bodies = _rows(netlink, rtnl.dump_addresses(index), "ip addr show")
+            names = _names(netlink)
+            return [
+                (name, row.address)
+                for row in map(rtnl.parse_address, bodies)
+                if row is not None and index in (0, row.ifindex) and (name := names(row.ifindex))
+            ]
 
     def add_route(self, link: str, route: Route) -> None:
-        """``ip route add``."""
-        via = f"via {route.gateway} " if route.gateway else ""
-        self._submit(
-            rtnl.new_route(self._index(link), route, f"ip route add {route.destination} {via}dev {link}")
-        )
+        """Add a route; raises AlreadyExists, NotFound (the link), KernelError (the gateway is unreachable)."""
+        commands = partial(describe, "add_route", link, route)
+        exists = AlreadyExists("route", str(route.destination))
+        self._do(Operation(commands, lambda resolve: [rtnl.new_route(resolve(link), route)], exists, link))
 
     def routes(self) -> list[KernelRoute]:
-        """List the unicast routes of the main table, both families."""
-        names = {link.ifindex: link.name for link in self.links()}
-        found = (
-            rtnl.read_route(reply) for reply in self._dump(rtnl.RTM_GETROUTE, rtnl.rtmsg(), "ip route show")
-        )
-        return [
-            KernelRoute(dst, gateway, names.get(index, "")) for dst, gateway, index in filter(None, found)
-        ]
+        """List the unicast routes of the main table; one with several next hops is listed for each."""
+        found: list[KernelRoute] = []
+        with self._route.borrow() as netlink:
+            names = _names(netlink)
+            for version in (4, 6):
+                for body in _rows(netlink, rtnl.dump_routes(version), "ip route show"):
+                    for row in rtnl.parse_routes(body):
+                        if name := names(row.ifindex):
+                            found.append(KernelRoute(row.destination, row.gateway, name))
+        return found
 
-    # -- sysctl -------------------------------------------------------------------------------------
+    # -- sysctl -----------------------------------------------------------------------------------
 
     def sysctl(self, key: str) -> str | None:
-        """Read a ``net/…`` sysctl of this namespace."""
-        with self._at_home():
-            try:
-                with open(_sysctl_path(key), encoding="ascii") as file:
-                    return file.read().strip()
-            except FileNotFoundError:
-                return None
-            except OSError as exc:
-                raise KernelError(f"sysctl {key}: {exc.strerror}", exc.errno or errno.EIO) from exc
+        """Read a ``net/*`` sysctl of this namespace."""
+        with netns.entered(self._home):
+            return sysctl.read(key)
 
     def set_sysctl(self, key: str, value: str) -> None:
-        """Write a ``net/…`` sysctl of this namespace where it differs."""
-        if self.sysctl(key) == value:
-            return
-        with self._at_home():
-            try:
-                with open(_sysctl_path(key), "w", encoding="ascii") as file:
-                    file.write(value)
-            except FileNotFoundError as exc:
-                raise Unsupported(f"this kernel has no sysctl {key}") from exc
-            except PermissionError as exc:
-                raise PermissionDenied(f"no permission to write sysctl {key}", hint="run as root") from exc
-            except OSError as exc:
-                raise KernelError(f"sysctl {key}={value}: {exc.strerror}", exc.errno or errno.EIO) from exc
+        """Write a ``net/*`` sysctl of this namespace where it differs; raises NotFound."""
+        with netns.entered(self._home):
+            sysctl.write(key, value)
 
-    # -- nftables -----------------------------------------------------------------------------------
+    # -- nftables ---------------------------------------------------------------------------------
 
     def nft_apply(self, ruleset: str) -> None:
-        """``nft -f -``."""
-        done = self._run(["nft", "-f", "-"], ruleset)
-        if done is None:
-            raise Unsupported("the program nft is not installed", hint="apt-get install nftables")
-        code, errors = done
-        if code != 0:
-            if "Operation not permitted" in errors:
-                raise PermissionDenied("no permission to change nftables", hint="run as root (CAP_NET_ADMIN)")
-            raise KernelError(f"nft refused the ruleset: {' '.join(errors.split())}", errno.EINVAL)
+        """Apply text as one transaction; runs ``nft``."""
+        from dovetail.kernel.programs import nft_apply
+
+        with netns.entered(self._home):
+            nft_apply(ruleset)
+        self._table.forget()
 
     def nft_has_table(self) -> bool:
         """Say whether ``table inet dovetail`` is there."""
-        return self._elements.has_table()
+        return self._table.exists()
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
-        """Add elements in one transaction."""
-        self._elements.add(elements)
+        """Add elements; see `NftTable.add`."""
+        self._table.add(elements)
 
     def nft_delete_elements(self, elements: Collection[Element]) -> None:
-        """Delete elements; missing ones are no error."""
-        self._elements.delete(elements)
+        """Delete elements by key; see `NftTable.delete`."""
+        self._table.delete(elements)
 
     def nft_elements(self) -> set[Element]:
         """Read every element."""
-        return self._elements.all() if self.nft_has_table() else set()
+        return self._table.elements()
 
-    # -- the host's other firewall, connection tracking, sockets --------------------------------------
+    # -- the host's other firewall, connection tracking, sockets ----------------------------------
 
     def forward_policies(self) -> dict[str, bool]:
-        """Say per program whether FORWARD drops by policy."""
-        return self._elements.forward_policies()
+        """Say whether ``ip`` and ``ip6 filter FORWARD`` drop; sees what iptables-nft made, as Docker's is."""
+        policies: dict[str, bool] = {}
+        with self._netfilter.borrow() as netlink:
+            for program, family in _FIREWALLS.items():
+                try:
+                    policy = drops(netlink.request(get_chain(family, "filter", "FORWARD")))
+                except RefusedError as exc:
+                    if exc.refusal.errno in _ABSENT:
+                        continue
+                    raise explain(exc.refusal, f"{program} -S FORWARD") from exc
+                if policy is not None:
+                    policies[program] = policy
+        return policies
 
     def iptables(self, program: str, *args: str) -> bool:
-        """Run iptables or ip6tables; True when it exits 0."""
-        done = self._run([program, "--wait", "10", *args], "")
-        return done is not None and done[0] == 0
+        """Run ``iptables`` or ``ip6tables`` in this namespace."""
+        from dovetail.kernel.programs import iptables
+
+        with netns.entered(self._home):
+            return iptables(program, *args)
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
-        """Forget tracked flows."""
-        conntrack.flush(self._netfilter, protocol, port=port, address=address)
+        """Forget flows of `protocol` with this original destination port and this reply source, where given."""
+        with self._netfilter.borrow() as netlink:
+            refusal = conntrack.flush(netlink, conntrack.Flows(protocol, port, address))
+        if refusal is not None:
+            command = describe("flush_conntrack", protocol, port=port, address=address)[0]
+            raise explain(refusal, command)
 
     def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
-        """Bind a socket and close it."""
-        families = [(address.version, str(address))] if address else [(4, "0.0.0.0"), (6, "::")]  # noqa: S104
-        with self._at_home():
-            return all(_can_bind(protocol, version, host, port) for version, host in families)
-
-    # -- pieces -----------------------------------------------------------------------------------
-
-    def _index(self, name: str) -> int:
-        found = self.link(name)
-        if found is None and getattr(self._local, "queue", None):
-            self._flush()  # it may be made by a message that still waits
-            found = self.link(name)
-        if found is None:
-            raise NotFound("link", name)
-        return found.ifindex
-
-    def _dump(self, kind: int, payload: bytes, words: str) -> list[bytes]:
-        found = self._route.dump(kind, payload)
-        if isinstance(found, Failure):
-            raise _meaning(found, words)
-        return found
-
-    def _at_home(self) -> contextlib.AbstractContextManager[None]:
-        """Have the thread in this handle's namespace: /proc/sys/net and sockets are those of the opening thread."""
-        return _entered(self._netns) if self._netns is not None else contextlib.nullcontext()
-
-    def _run(self, command: list[str], stdin: str) -> tuple[int, str] | None:
-        import subprocess
-
-        with self._at_home():
-            try:
-                done = subprocess.run(
-                    command,
-                    input=stdin,
-                    capture_output=True,
-                    text=True,
-                    timeout=_PROGRAM_TIMEOUT_S,
-                    check=False,
-                )
-            except FileNotFoundError:
-                return None
-            except subprocess.TimeoutExpired as exc:
-                raise KernelError(
-                    f"{command[0]} did not end within {_PROGRAM_TIMEOUT_S} s", errno.ETIMEDOUT
-                ) from exc
-        return done.returncode, done.stderr
+        """Say whether `port` could be bound in this namespace."""
+        with netns.entered(self._home):
+            return sockets.port_is_free(protocol, address, port)
 
 
-def _entered(namespace: Netns) -> contextlib.AbstractContextManager[None]:
-    return netns.entered(namespace.fileno())
+def _needs_more(spec: LinkSpec) -> bool:
+    return spec.up or bool(spec.master or spec.alias)
 
 
-def _sysctl_path(key: str) -> str:
-    parts = key.split("/")
-    if parts[0] != "net" or any(part in {"", ".", ".."} for part in parts):
-        raise KernelError(f"{key!r} is not a net sysctl", errno.EINVAL)
-    return os.path.join("/proc/sys", *parts)
+def _later(spec: LinkSpec, resolve: Resolve, *, born: bool) -> Message | None:
+    """Write what RTM_NEWLINK could not do for `spec`; `born`: it had the message's first half, with master and up."""
+    port = bool(spec.master)
+    hairpin, isolated = (port and spec.hairpin) or None, (port and spec.isolated) or None
+    master = resolve(spec.master) if port and not born else None
+    up = True if spec.up and not born else None
+    if not (spec.alias or hairpin or isolated or master or up):
+        return None
+    return rtnl.set_link(
+        spec.name, up=up, master=master, alias=spec.alias or None, hairpin=hairpin, isolated=isolated
+    )
 
 
-def _can_bind(protocol: str, version: int, host: str, port: int) -> bool:
-    family = socket.AF_INET if version == 4 else socket.AF_INET6
+def _rows(netlink: NetlinkSocket, message: Message, command: str) -> list[bytes]:
     try:
-        probe = socket.socket(family, _SOCKET_TYPES[protocol], _IPPROTO[protocol])
-    except OSError:
-        return True  # no sockets of this family or protocol: nobody can hold the port
-    with probe:
-        if version == 6:
-            probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        try:
-            probe.bind((host, port))
-        except OSError as exc:
-            return exc.errno not in {errno.EADDRINUSE, errno.EACCES}
-    return True
+        return netlink.dump(message)
+    except RefusedError as exc:
+        if exc.refusal.errno in _ABSENT:  # no such table, link or family yet: an empty list
+            return []
+        raise explain(exc.refusal, command) from exc
 
 
-def _meaning(failure: Failure, words: str) -> DovetailError:
-    name = words.split()[3] if len(words.split()) > 3 else words
-    if failure.errno in {errno.EPERM, errno.EACCES}:
-        return PermissionDenied(f"no permission for: {words}", hint="run as root (CAP_NET_ADMIN)")
-    if failure.errno == errno.EEXIST and " add " in words:
-        return AlreadyExists(words.split()[1].replace("addr", "address"), name)
-    if failure.errno == errno.ENODEV:
-        return NotFound("link", name)
-    if failure.errno == errno.EOPNOTSUPP:
-        return Unsupported(
-            f"this kernel cannot do: {words}" + (f" ({failure.extack})" if failure.extack else "")
-        )
-    return failure.error(words)
+def _names(netlink: NetlinkSocket) -> Callable[[int], str]:
+    known: dict[int, str] = {}
+
+    def name(index: int) -> str:
+        if index not in known:
+            known[index] = name_of(netlink.fileno(), index)
+        return known[index]
+
+    return name

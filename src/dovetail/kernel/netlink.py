@@ -1,207 +1,322 @@
-"""Netlink sockets: framing, several messages in one send, acks matched, dumps that survive interruption.
+"""A netlink socket: trains of requests, their acknowledgements, and dumps.
 
-Every number is from include/uapi/linux/netlink.h.
+Several messages go out in one send; the kernel carries them out in order, inside the send, and goes
+on after one that fails. Only the last asks for an acknowledgement: refusals are reported in any case.
+
+Source: include/uapi/linux/netlink.h; Documentation/userspace-api/netlink/intro.rst.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
-import struct
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from errno import EAGAIN, EINTR, ENOBUFS
+from struct import Struct
+from threading import Lock
 from typing import NamedTuple
 
-from dovetail.errors import KernelError
+from dovetail.errors import Busy, KernelError
+from dovetail.kernel.attributes import attributes
 
-__all__ = [
-    "CREATE",
-    "EXCL",
-    "NETLINK_NETFILTER",
-    "NETLINK_ROUTE",
-    "Failure",
-    "Message",
-    "NetlinkSocket",
-    "attribute",
-    "attributes",
-    "nested",
-]
+__all__ = ["Message", "NetlinkSocket", "Refusal", "RefusedError", "SocketPool"]
 
-NETLINK_ROUTE = 0
-NETLINK_NETFILTER = 12
-_SOL_NETLINK = 270
+NLM_F_REQUEST = 0x1  # include/uapi/linux/netlink.h, as all names below
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_EXCL = 0x200
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+_NLM_F_CAPPED = 0x100
+_NLMSG_NOOP = 1
+_NLMSG_ERROR = 2
+_NLMSG_DONE = 3
+_NLMSGERR_ATTR_MSG = 1
+_NLMSGERR_ATTR_OFFS = 2
+_SOL_NETLINK = 270  # include/linux/socket.h
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
-_REQUEST, _MULTI, _ACK, _DUMP_INTR, _DUMP = 0x1, 0x2, 0x4, 0x10, 0x300
-EXCL, CREATE = 0x200, 0x400
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_ACK_TLVS = 0x200  # NLM_F_ACK_TLVS: extended ACK attributes follow
-_CAPPED = 0x100  # NLM_F_CAPPED: the request's payload is not echoed
-_NLMSGERR_ATTR_MSG = 1
-_NESTED = 0x8000  # NLA_F_NESTED
-_TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr
-_ATTR = struct.Struct("=HH")  # struct nlattr
-_RECEIVE_BYTES = 1 << 20
-_TIMEOUT_S = 10.0
-_DUMP_TRIES = 32
+_SO_RCVBUFFORCE = 33  # include/uapi/asm-generic/socket.h
+_SO_SNDBUFFORCE = 32
 
-
-def attribute(kind: int, data: bytes) -> bytes:
-    """Encode one attribute, padded to four bytes."""
-    length = 4 + len(data)
-    return _ATTR.pack(length, kind) + data + bytes(-length % 4)
-
-
-def nested(kind: int, *parts: bytes) -> bytes:
-    """Encode an attribute that holds attributes."""
-    return attribute(kind | _NESTED, b"".join(parts))
-
-
-def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
-    """Read a run of attributes; of equal types the last one counts."""
-    found: dict[int, bytes] = {}
-    while offset + 4 <= len(data):
-        length, kind = _ATTR.unpack_from(data, offset)
-        if length < 4:
-            break
-        found[kind & _TYPE_MASK] = data[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return found
+_HEADER = Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence number, port id
+_ERRNO = Struct("=i")
+_TIMEVAL = Struct("@ll")
+_U32 = Struct("=I")
+_ERROR_SIZE = 20  # struct nlmsgerr: an int and the header of the message it is about
+_RECEIVE_BYTES = 1 << 16  # the kernel fills a dump's packets up to 32 KiB
+_BUFFER_BYTES = 1 << 20
+_TRAIN_BYTES = 1 << 16
+_DUMP_ATTEMPTS = 100
+_IDLE_SOCKETS = 4
 
 
 class Message(NamedTuple):
-    """A request: type, flags beside NLM_F_REQUEST and NLM_F_ACK, the payload, and its words for errors."""
+    """A request: RTM_… or subsystem and command, NLM_F_… besides REQUEST, and what follows the header."""
 
     kind: int
     flags: int
-    payload: bytes
-    words: str = ""
-    acked: bool = True
+    body: bytes
 
 
-class Failure(NamedTuple):
-    """What the kernel said of a message it refused."""
+class Refusal(NamedTuple):
+    """Why the kernel refused a message: errno, its own words, and the offset of the attribute at fault.
+
+    `offset` counts from the message's header (NLMSGERR_ATTR_OFFS), 0 where the kernel did not say.
+    """
 
     errno: int
-    extack: str
+    extack: str = ""
+    offset: int = 0
 
-    def error(self, words: str) -> KernelError:
-        """Make it an exception that says what was attempted."""
-        text = self.extack or os.strerror(self.errno)
-        return KernelError(f"{words}: {text}", self.errno, extack=self.extack)
+
+class RefusedError(Exception):
+    """A single request was refused; stays inside `kernel/`, which knows what it was about."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal)
+        self.refusal = refusal
+
+
+class _InterruptedDumpError(Exception):
+    """What was being listed changed under way."""
 
 
 class NetlinkSocket:
-    """One socket of the network namespace in which it was made; safe under threads."""
+    """One socket, in the network namespace in which it was opened, for one thread at a time."""
 
-    def __init__(self, protocol: int) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-        for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
-            self._socket.setsockopt(_SOL_NETLINK, option, 1)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
-        self._socket.settimeout(_TIMEOUT_S)
-        self._socket.bind((0, 0))
-        self._lock = threading.Lock()
+    def __init__(self, protocol: int, *, timeout_s: float = 30.0) -> None:
+        self._timeout_s = timeout_s
         self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+        try:
+            self._configure()
+        except BaseException:
+            self._socket.close()
+            raise
+
+    def _configure(self) -> None:
+        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
+            try:
+                self._socket.setsockopt(_SOL_NETLINK, option, 1)
+            except OSError:  # before Linux 4.12 and 4.20: texts and filters are missing, nothing else
+                continue
+        for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
+            try:
+                self._socket.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
+            except PermissionError:
+                self._socket.setsockopt(socket.SOL_SOCKET, plain, _BUFFER_BYTES)
+        seconds = int(self._timeout_s)
+        timeval = _TIMEVAL.pack(seconds, int((self._timeout_s - seconds) * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+        self._socket.bind((0, 0))
+
+    def fileno(self) -> int:
+        """Give the descriptor, for ioctls in the socket's namespace."""
+        return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close it; closing twice is no error."""
         self._socket.close()
 
-    def transact(self, messages: Sequence[Message]) -> list[Failure | None]:
-        """Send all messages at once; give for each what the kernel refused, or None.
+    def __del__(self) -> None:
+        # a kernel handle may live as long as the process, and nobody has to close that
+        if hasattr(self, "_socket"):
+            self._socket.close()
 
-        A message with ``acked=False`` (the frame of an nftables batch) is answered only if it fails.
+    def execute(self, messages: Sequence[Message]) -> list[Refusal | None]:
+        """Send `messages` in order, in as few sends as fit; say for each why it was refused, or None."""
+        refusals: list[Refusal | None] = []
+        start = size = 0
+        for index, message in enumerate(messages):
+            if size and size + len(message.body) > _TRAIN_BYTES:
+                refusals += self._execute(messages[start:index])
+                start, size = index, 0
+            size += len(message.body) + _HEADER.size
+        return refusals + self._execute(messages[start:])
+
+    def _execute(self, messages: Sequence[Message]) -> list[Refusal | None]:
+        if not messages:
+            return []
+        first = self._send(messages, last=NLM_F_ACK)
+        return self._collect(first, len(messages))
+
+    def transact(self, messages: Sequence[Message]) -> list[Refusal | None]:
+        """Send an nfnetlink transaction: the first and last of `messages` are its BEGIN and END.
+
+        The kernel reports what it refuses when it has seen all; a refusal of the whole stands at BEGIN.
+        The acknowledgement is asked for on the message before END, as END has had none before Linux 6.10.
         """
-        with self._lock:
-            numbers = []
-            packed = []
-            for message in messages:
-                self._sequence += 1
-                numbers.append(self._sequence)
-                flags = message.flags | _REQUEST | (_ACK if message.acked else 0)
-                header = _HEADER.pack(16 + len(message.payload), message.kind, flags, self._sequence, 0)
-                packed.append(header + message.payload + bytes(-len(message.payload) % 4))
-            self._socket.send(b"".join(packed))
-            answers: dict[int, Failure | None] = {}
-            waiting = {n for n, message in zip(numbers, messages, strict=True) if message.acked}
-            while waiting:
-                for kind, flags, sequence, payload in self._receive():
-                    if kind == _NLMSG_ERROR and sequence in numbers:
-                        failure = _failure(payload, flags)
-                        answers[sequence] = answers.get(sequence) or failure
-                        waiting.discard(sequence)
-            return [answers.get(number) for number in numbers]
+        first = self._send(messages, last=0, before_last=NLM_F_ACK)
+        return [*self._collect(first, len(messages) - 1, stop_at_first=True), None]
 
-    def get(self, kind: int, payload: bytes, words: str = "") -> bytes | Failure:
-        """Ask for one object; gives its payload, or the refusal."""
-        with self._lock:
-            self._sequence += 1
-            self._socket.send(_HEADER.pack(16 + len(payload), kind, _REQUEST, self._sequence, 0) + payload)
-            while True:
-                for reply, flags, sequence, body in self._receive():
-                    if sequence != self._sequence:
-                        continue
-                    if reply == _NLMSG_ERROR:
-                        return _failure(body, flags) or Failure(errno.EIO, words)
-                    return body
+    def request(self, message: Message) -> bytes:
+        """Ask for one thing and give the body of the answer; raises RefusedError."""
+        wanted = self._send([message], last=0)
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                if sequence != wanted:
+                    continue
+                if kind == _NLMSG_ERROR:
+                    raise RefusedError(_refusal(kind, flags, body) or Refusal(0))
+                return body
 
-    def dump(self, kind: int, payload: bytes) -> list[bytes] | Failure:
-        """List objects; a dump that a concurrent change interrupted (NLM_F_DUMP_INTR) is done again."""
-        with self._lock:
-            for _ in range(_DUMP_TRIES):
-                found, whole = self._dump_once(kind, payload)
-                if whole:
-                    return found
-            return Failure(errno.EINTR, "the list changed faster than it could be read")
+    def dump(self, message: Message) -> list[bytes]:
+        """List; starts again as long as what is listed changes under way (NLM_F_DUMP_INTR, EINTR).
 
-    def _dump_once(self, kind: int, payload: bytes) -> tuple[list[bytes] | Failure, bool]:
-        self._sequence += 1
-        flags = _REQUEST | _DUMP
-        self._socket.send(_HEADER.pack(16 + len(payload), kind, flags, self._sequence, 0) + payload)
-        found: list[bytes] = []
+        Raises RefusedError, or Busy when it never holds still.
+        """
+        for _ in range(_DUMP_ATTEMPTS):
+            try:
+                return self._dump(message)
+            except _InterruptedDumpError:
+                continue
+        raise Busy("the kernel's list kept changing while it was read", hint="try again")
+
+    def _dump(self, message: Message) -> list[bytes]:
+        wanted = self._send([message._replace(flags=message.flags | NLM_F_DUMP)], last=0)
+        bodies: list[bytes] = []
         interrupted = False
         while True:
-            for reply, reply_flags, sequence, body in self._receive():
-                if sequence != self._sequence:
+            for kind, flags, sequence, body in self._receive():
+                if sequence != wanted:
                     continue
-                interrupted = interrupted or bool(reply_flags & _DUMP_INTR)
-                if reply == _NLMSG_ERROR:
-                    failure = _failure(body, reply_flags)
-                    if failure and failure.errno == errno.EINTR:
-                        return [], False
-                    return failure or Failure(errno.EIO, ""), True
-                if reply == _NLMSG_DONE:
-                    return found, not interrupted
-                found.append(body)
+                interrupted |= bool(flags & NLM_F_DUMP_INTR)
+                if kind in (_NLMSG_ERROR, _NLMSG_DONE):
+                    refusal = _refusal(kind, flags, body)
+                    if interrupted or (refusal and refusal.errno in (EINTR, EAGAIN)):
+                        raise _InterruptedDumpError
+                    if refusal is not None:
+                        raise RefusedError(refusal)
+                    return bodies
+                if kind != _NLMSG_NOOP:
+                    bodies.append(body)
 
-    def _receive(self) -> list[tuple[int, int, int, bytes]]:
+    # -- below ------------------------------------------------------------------------------------
+
+    def _send(self, messages: Sequence[Message], *, last: int, before_last: int = 0) -> int:
+        """Number and send `messages`; gives the number of the first. The kernel acts before this returns."""
+        count = len(messages)
+        if self._sequence + count > 0xFFFFFFFF:
+            self._sequence = 0
+        first = self._sequence + 1
+        self._sequence += count
+        parts: list[bytes] = []
+        for index, (kind, flags, body) in enumerate(messages):
+            asked = last if index == count - 1 else before_last if index == count - 2 else 0
+            length = _HEADER.size + len(body)
+            parts.append(_HEADER.pack(length, kind, flags | asked | NLM_F_REQUEST, first + index, 0))
+            parts.append(body)
+            if length & 3:
+                parts.append(b"\0" * (-length & 3))
         try:
-            data = self._socket.recv(_RECEIVE_BYTES)
-        except TimeoutError as exc:
-            raise KernelError(f"the kernel did not answer within {_TIMEOUT_S:g} s", errno.ETIMEDOUT) from exc
+            self._socket.send(b"".join(parts))
+        except BlockingIOError as exc:
+            raise self._timeout() from exc
+        return first
+
+    def _collect(self, first: int, count: int, *, stop_at_first: bool = False) -> list[Refusal | None]:
+        """Read refusals of the messages numbered from `first` until the last of them is answered."""
+        refusals: list[Refusal | None] = [None] * count
+        while True:
+            for kind, flags, sequence, body in self._receive():
+                index = sequence - first
+                if kind != _NLMSG_ERROR or not 0 <= index < count:
+                    continue
+                refusals[index] = _refusal(kind, flags, body)
+                if index == count - 1 or (stop_at_first and index == 0 and refusals[0] is not None):
+                    return refusals
+
+    def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
+        """Read one packet from the kernel: (type, flags, sequence number, body) of each message."""
+        try:
+            data, _, flags, address = self._socket.recvmsg(_RECEIVE_BYTES)
+        except BlockingIOError as exc:
+            raise self._timeout() from exc
         except OSError as exc:
-            raise KernelError(f"netlink: {exc.strerror}", exc.errno or errno.EIO) from exc
-        messages = []
-        offset = 0
-        while offset + 16 <= len(data):
-            length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
-            messages.append((kind, flags, sequence, data[offset + 16 : offset + length]))
+            if exc.errno == ENOBUFS:
+                raise KernelError("the kernel's answer over netlink was lost", ENOBUFS) from exc
+            raise
+        if flags & socket.MSG_TRUNC:
+            raise KernelError("the kernel's answer over netlink was too long", ENOBUFS)
+        if address[0] != 0:
+            return  # a process sent this, not the kernel
+        offset, end = 0, len(data)
+        while offset + _HEADER.size <= end:
+            length, kind, message_flags, sequence, _ = _HEADER.unpack_from(data, offset)
+            if length < _HEADER.size or offset + length > end:
+                return
+            yield kind, message_flags, sequence, data[offset + _HEADER.size : offset + length]
             offset += (length + 3) & ~3
-        return messages
+
+    def _timeout(self) -> Busy:
+        return Busy(
+            f"the kernel did not answer over netlink within {self._timeout_s:g} s",
+            hint="another process may hold the network configuration: try again",
+        )
 
 
-def _failure(payload: bytes, flags: int) -> Failure | None:
-    """Read an NLMSG_ERROR; error 0 is an ack."""
-    (number,) = struct.unpack_from("=i", payload)
-    if number == 0:
+def _refusal(kind: int, flags: int, body: bytes) -> Refusal | None:
+    """Read struct nlmsgerr, or the number in NLMSG_DONE; None when it says success."""
+    code = _ERRNO.unpack_from(body)[0] if len(body) >= _ERRNO.size else 0
+    if code >= 0:
         return None
-    text = ""
-    if flags & _ACK_TLVS:
-        (length,) = struct.unpack_from("=I", payload, 4)
-        start = 4 + (16 if flags & _CAPPED else (length + 3) & ~3)
-        text = attributes(payload, start).get(_NLMSGERR_ATTR_MSG, b"").rstrip(b"\0").decode(errors="replace")
-    return Failure(-number, text)
+    start = _ERRNO.size
+    if kind == _NLMSG_ERROR and len(body) >= _ERROR_SIZE:
+        length = _HEADER.unpack_from(body, _ERRNO.size)[0]
+        start = _ERROR_SIZE if flags & _NLM_F_CAPPED else _ERRNO.size + ((length + 3) & ~3)
+    said = attributes(body, start)
+    text = said.get(_NLMSGERR_ATTR_MSG, b"").split(b"\0")[0].decode(errors="replace")
+    offset = said.get(_NLMSGERR_ATTR_OFFS, b"")
+    return Refusal(-code, text, _U32.unpack(offset)[0] if len(offset) == _U32.size else 0)
+
+
+class SocketPool:
+    """Sockets of one namespace and protocol, each lent to one thread at a time and kept open between.
+
+    `open_socket` opens one in the right namespace. A few idle ones are kept.
+    """
+
+    def __init__(self, open_socket: Callable[[], NetlinkSocket]) -> None:
+        self._open = open_socket
+        self._idle: list[NetlinkSocket] = []
+        self._lock = Lock()
+        self._closed = False
+        self._pid = os.getpid()
+
+    @contextmanager
+    def borrow(self) -> Iterator[NetlinkSocket]:
+        """Lend a socket; one whose conversation broke off is closed, so no late answer is taken for another's."""
+        with self._lock:
+            if self._pid != os.getpid():  # a fork: the sockets are the parent's
+                self._idle, self._pid = [], os.getpid()
+            lent = self._idle.pop() if self._idle else None
+        if lent is None:
+            lent = self._open()
+        try:
+            yield lent
+        except RefusedError:
+            self._give_back(lent)
+            raise
+        except BaseException:
+            lent.close()
+            raise
+        self._give_back(lent)
+
+    def _give_back(self, lent: NetlinkSocket) -> None:
+        with self._lock:
+            if not self._closed and len(self._idle) < _IDLE_SOCKETS:
+                self._idle.append(lent)
+                return
+        lent.close()
+
+    def close(self) -> None:
+        """Close the idle sockets, and those lent as they come back."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for one in idle:
+            one.close()

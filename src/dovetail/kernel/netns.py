@@ -1,37 +1,52 @@
-"""Network namespaces: opened, made, bind-mounted, deleted, entered for the length of one call.
+"""Network namespaces: open, enter for a moment, make, delete.
 
-Numbers are from include/uapi/linux/sched.h, magic.h, nsfs.h and mount.h. Python before 3.12 has no
-os.setns, so the three system calls go through ctypes.
+Python 3.11 has neither setns nor unshare, so both come from the C library.
+Source: setns(2), unshare(2), namespaces(7); include/uapi/linux/{sched,nsfs,magic}.h.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import errno
 import fcntl
 import os
-import threading
+import socket
+import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Thread
 
 from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, KernelError, PermissionDenied
-from dovetail.kernel.netlink import NETLINK_ROUTE, NetlinkSocket
+from dovetail.kernel.netlink import NetlinkSocket, Refusal
+from dovetail.kernel.protocol import Netns
 from dovetail.kernel.rtnl import set_link
 
-__all__ = ["OpenNetns", "create", "current_inode", "delete", "entered", "from_fd", "open_path"]
+__all__ = ["LinuxNetns", "create", "delete", "entered", "open_netns", "present"]
 
-_CLONE_NEWNET = 0x40000000
-_NS_GET_NSTYPE = 0xB703
-_MS_BIND = 4096
-_MNT_DETACH = 2
-_OWN = "/proc/thread-self/ns/net"
+_CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_NSFS_MAGIC = 0x6E736673  # include/uapi/linux/magic.h
+_NS_GET_NSTYPE = 0xB703  # _IO(NSIO, 0x3), include/uapi/linux/nsfs.h
+_MS_BIND = 4096  # include/uapi/linux/mount.h
+_MNT_DETACH = 2  # include/linux/fs.h
+_STATFS_BYTES = 256  # struct statfs is smaller on every architecture
+_THREAD_NETNS = "/proc/thread-self/ns/net"
+_MOUNTS_AT_MOST = 16
+_EXIT_LOST = 70  # EX_SOFTWARE, sysexits.h
+_GONE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESRCH})
+_MISSING_HINT = "start the container first, or make one with: ip netns add NAME"
+_PRIVILEGE_HINT = "entering a namespace needs CAP_SYS_ADMIN: run as root"
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-class OpenNetns:
-    """An open namespace: its descriptor, its inode, and the path it came by."""
+class LinuxNetns:
+    """An open descriptor of a network namespace, which keeps the namespace alive; `close` closes it."""
 
-    def __init__(self, fd: int, path: str) -> None:
+    def __init__(self, fd: int, path: str = "") -> None:
+        """Adopt `fd`; raises InvalidArgument, and leaves it to the caller, where it is no network namespace."""
+        reason = _why_no_netns(fd)
+        if reason:
+            raise InvalidArgument(f"{path or f'descriptor {fd}'} is not a network namespace: {reason}")
         self._fd = fd
         self.path = path
         self.inode = os.fstat(fd).st_ino
@@ -41,111 +56,241 @@ class OpenNetns:
         return self._fd
 
     def close(self) -> None:
-        """Close the descriptor; twice is no error."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Close the descriptor; closing twice is no error."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-    def __enter__(self) -> OpenNetns:
+    def __enter__(self) -> LinuxNetns:
         return self
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        if getattr(self, "_fd", -1) >= 0:
+            self.close()
 
-def open_path(path: str) -> OpenNetns:
-    """Open a namespace by path; raises InvalidArgument where there is none."""
+
+def open_netns(path: str) -> LinuxNetns:
+    """Open the namespace at `path`: a bind mount, ``/proc/PID/ns/net``, ``/proc/self/fd/N``.
+
+    Raises InvalidArgument (nothing there, or no network namespace) or PermissionDenied; both name the path.
+    """
     try:
+        # O_NONBLOCK: opening a FIFO would wait for its writer
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except PermissionError as exc:
-        raise PermissionDenied(
-            f"no permission to open network namespace {path!r}", hint="run as root"
-        ) from exc
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or str(exc)
-        raise InvalidArgument(f"network namespace {path!r} cannot be opened: {reason}") from exc
-    return from_fd(fd, path)
+    except ValueError as exc:
+        raise InvalidArgument(f"{path!r} is not a path") from exc
+    except OSError as exc:
+        raise _cannot_open(path, exc) from exc
+    try:
+        return LinuxNetns(fd, path)
+    except BaseException:
+        os.close(fd)
+        raise
 
 
-def from_fd(fd: int, path: str = "") -> OpenNetns:
-    """Adopt a descriptor; raises InvalidArgument (and closes it) where it is no network namespace."""
+def present() -> LinuxNetns:
+    """Open the namespace that the calling thread is in."""
+    return LinuxNetns(os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC))
+
+
+def _cannot_open(path: str, exc: OSError) -> DovetailError:
+    if exc.errno in _GONE:
+        return InvalidArgument(f"network namespace {path} does not exist", hint=_MISSING_HINT)
+    if exc.errno in (errno.EACCES, errno.EPERM):
+        return PermissionDenied(f"no permission to open network namespace {path}", hint=_PRIVILEGE_HINT)
+    return InvalidArgument(f"network namespace {path} cannot be opened: {exc.strerror}")
+
+
+def _why_no_netns(fd: int) -> str:
+    """Say what stands against `fd` being a network namespace, empty where nothing does.
+
+    The file system is asked first: an ioctl with this number might mean anything to a device.
+    """
+    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(fd, buffer) != 0:
+        return os.strerror(ctypes.get_errno())
+    if ctypes.c_uint32.from_buffer(buffer).value != _NSFS_MAGIC and (
+        ctypes.c_long.from_buffer(buffer).value != _NSFS_MAGIC  # f_type is a long, big-endian machines differ
+    ):
+        return "it is a directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "it is an ordinary file"
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
-    except OSError:
-        kind = 0
-    if kind != _CLONE_NEWNET:
-        os.close(fd)
-        raise InvalidArgument(f"{path or 'the descriptor'} is not a network namespace")
-    return OpenNetns(fd, path)
+    except OSError as exc:
+        return exc.strerror or str(exc)
+    return "" if kind == _CLONE_NEWNET else "it is a namespace of another kind"
 
 
-def current_inode() -> int:
-    """Give the inode of the calling thread's namespace."""
-    return os.stat(_OWN).st_ino
+@contextmanager
+def entered(netns: Netns) -> Iterator[None]:
+    """Put the calling thread into `netns` and back; a thread that cannot come back ends the process.
 
-
-@contextlib.contextmanager
-def entered(fd: int) -> Iterator[None]:
-    """Put the calling thread into the namespace `fd` for the ``with``; needs CAP_SYS_ADMIN."""
-    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
+    For moments only: opening a socket or a file below /proc/sys/net, starting a process. Costs 0.01 ms, or
+    nothing where the thread is there already. Needs CAP_SYS_ADMIN (raises PermissionDenied).
+    """
+    before = os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        if _libc.setns(fd, _CLONE_NEWNET) != 0:
-            raise _refused("enter the network namespace")
+        if os.fstat(before).st_ino == netns.inode:
+            yield
+            return
+        _setns(netns)
         try:
             yield
         finally:
-            if _libc.setns(home, _CLONE_NEWNET) != 0:
-                os._exit(70)  # a thread that goes on in the wrong namespace would change the wrong host
+            if _libc.setns(before, _CLONE_NEWNET) != 0:
+                # going on would change the wrong namespace, perhaps the host's
+                os._exit(_EXIT_LOST)
     finally:
-        os.close(home)
+        os.close(before)
 
 
-def create(path: str) -> OpenNetns:
-    """Make a namespace with ``lo`` up, bind-mounted at `path`."""
-    os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+def _setns(netns: Netns) -> None:
+    if _libc.setns(netns.fileno(), _CLONE_NEWNET) == 0:
+        return
+    code = ctypes.get_errno()
+    where = netns.path or f"descriptor {netns.fileno()}"
+    if code in (errno.EPERM, errno.EACCES):
+        raise PermissionDenied(f"no permission to enter network namespace {where}", hint=_PRIVILEGE_HINT)
+    raise KernelError(f"network namespace {where} cannot be entered: {os.strerror(code)}", code)
+
+
+def create(path: str) -> LinuxNetns:
+    """Make a namespace with its ``lo`` up, bind-mounted at `path`; directories above are made (0755).
+
+    It is made by a thread of its own that ends there, so that no other thread ever leaves its namespace.
+    A file that a crash left at `path`, empty and not mounted, is used. Raises AlreadyExists where a
+    namespace is there, PermissionDenied, KernelError.
+    """
+    made = _claim(path)
     try:
+        netns = _in_thread(path)
+    except BaseException:
+        if made:
+            os.unlink(path)
+        raise
+    return netns
+
+
+def _claim(path: str) -> bool:
+    """Make the empty file that the namespace is mounted over; False where there was one."""
+    try:
+        os.makedirs(os.path.dirname(path) or ".", mode=0o755, exist_ok=True)
         os.close(os.open(path, os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o444))
-    except FileExistsError:
-        with contextlib.suppress(InvalidArgument), open_path(path):
-            raise AlreadyExists("network namespace", path) from None
-    failure: list[DovetailError] = []
-    thread = threading.Thread(target=_unshare_and_mount, args=(path, failure), daemon=True)
+    except FileExistsError as exc:
+        if _is_leftover(path):
+            return False
+        raise AlreadyExists("network namespace", path, hint="choose another name, or delete it") from exc
+    except OSError as exc:
+        raise _failure("made", path, exc) from exc
+    return True
+
+
+def _is_leftover(path: str) -> bool:
+    """Say whether `path` is an empty ordinary file, as a crash between making and mounting leaves it."""
+    try:
+        with open_netns(path):
+            return False
+    except DovetailError:
+        try:
+            status = os.lstat(path)
+        except OSError:
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == 0
+
+
+def _in_thread(path: str) -> LinuxNetns:
+    made: list[LinuxNetns] = []
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            made.append(_unshare_here(path))
+        except BaseException as exc:
+            failed.append(exc)
+
+    thread = Thread(target=work, name="create netns")
     thread.start()
     thread.join()
-    if failure:
-        delete(path)
-        raise failure[0]
-    return open_path(path)
+    if failed:
+        raise failed[0]
+    return made[0]
 
 
-def _unshare_and_mount(path: str, failure: list[DovetailError]) -> None:
-    """Run on a thread of its own: it ends in the new namespace, which the mount keeps alive."""
+def _unshare_here(path: str) -> LinuxNetns:
     try:
-        if _libc.unshare(_CLONE_NEWNET) != 0:
-            raise _refused("make a network namespace")
-        netlink = NetlinkSocket(NETLINK_ROUTE)
-        netlink.transact([set_link("lo", up=True, mtu=None, mac=None, master=None, alias=None)])
-        netlink.close()
-        if _libc.mount(_OWN.encode(), path.encode(), b"none", _MS_BIND, None) != 0:
-            raise _refused(f"mount the network namespace at {path}")
-    except DovetailError as exc:
-        failure.append(exc)
+        _check(_libc.unshare(_CLONE_NEWNET))
+        fd = os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError as exc:
+        raise _failure("made", path, exc) from exc
+    netns = LinuxNetns(fd, path)
+    try:
+        _bring_loopback_up()
+        _check(_libc.mount(_THREAD_NETNS.encode(), os.fsencode(path), None, _MS_BIND, None))
+    except OSError as exc:
+        netns.close()
+        raise _failure("made", path, exc) from exc
+    except BaseException:
+        netns.close()
+        raise
+    return netns
+
+
+def _bring_loopback_up() -> None:
+    route = NetlinkSocket(socket.NETLINK_ROUTE)
+    try:
+        refusal: Refusal | None = route.execute([set_link("lo", up=True)])[0]
+    finally:
+        route.close()
+    if refusal is not None:
+        raise OSError(refusal.errno, os.strerror(refusal.errno))
 
 
 def delete(path: str) -> None:
-    """Unmount and remove `path`; what is gone already is no error."""
-    while _libc.umount2(path.encode(), _MNT_DETACH) == 0:
-        pass
+    """Unmount what is mounted at `path` and remove the file; what is gone already is no error.
+
+    Processes and links in the namespace keep it alive. Raises InvalidArgument for a file that is no mount
+    of a namespace and not empty: nothing but ours is removed.
+    """
+    mounted = False
+    for _ in range(_MOUNTS_AT_MOST):
+        if not _is_netns(path):
+            break
+        if _libc.umount2(os.fsencode(path), _MNT_DETACH) != 0:
+            code = ctypes.get_errno()
+            if code in (errno.EINVAL, errno.ENOENT):
+                break
+            raise _failure("deleted", path, OSError(code, os.strerror(code)))
+        mounted = True
+    if not os.path.lexists(path):
+        return
+    if not mounted and not _is_leftover(path):
+        raise InvalidArgument(f"{path} is not a network namespace that was mounted there, so it stays")
     try:
         os.unlink(path)
     except FileNotFoundError:
         return
     except OSError as exc:
-        raise KernelError(f"remove network namespace {path}: {exc.strerror}", exc.errno or errno.EIO) from exc
+        raise _failure("deleted", path, exc) from exc
 
 
-def _refused(what: str) -> DovetailError:
-    number = ctypes.get_errno()
-    if number == errno.EPERM:
-        return PermissionDenied(f"no permission to {what}", hint="run as root (CAP_SYS_ADMIN)")
-    return KernelError(f"{what}: {os.strerror(number)}", number)
+def _is_netns(path: str) -> bool:
+    try:
+        open_netns(path).close()
+    except InvalidArgument:
+        return False
+    return True
+
+
+def _check(status: int) -> None:
+    if status != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+
+
+def _failure(verb: str, path: str, exc: OSError) -> DovetailError:
+    if exc.errno in (errno.EPERM, errno.EACCES):
+        hint = "making and deleting namespaces needs CAP_SYS_ADMIN: run as root"
+        return PermissionDenied(f"network namespace {path} cannot be {verb}: {exc.strerror}", hint=hint)
+    return KernelError(f"network namespace {path} cannot be {verb}: {exc.strerror}", exc.errno or errno.EIO)

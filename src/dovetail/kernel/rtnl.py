@@ -1,247 +1,360 @@
-"""rtnetlink messages for links, addresses and routes: built and read, never sent here.
+"""Messages of rtnetlink for links, addresses and routes: written and read, never sent.
 
-Numbers are from include/uapi/linux/rtnetlink.h, if_link.h, if_addr.h, veth.h and if_bridge.h.
+Everything here is pure: bytes from values and values from bytes. Addressing a link by name
+(IFLA_IFNAME with index 0) saves a lookup where the kernel allows it, which is for links only.
+
+Source: include/uapi/linux/{rtnetlink,if_link,if_addr,if_bridge}.h, include/uapi/linux/veth.h.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import socket
-import struct
+from collections.abc import Iterator
+from struct import Struct
+from typing import NamedTuple
 
-from dovetail.kernel.netlink import CREATE, EXCL, Message, attribute, attributes, nested
+from dovetail.kernel.attributes import attribute, attributes, each, nest, nul, u8, u32
+from dovetail.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Message
 from dovetail.kernel.protocol import Link, LinkSpec
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
 
 __all__ = [
-    "add_bridge",
-    "address_change",
+    "AddressRow",
+    "RouteRow",
+    "delete_group",
     "delete_link",
+    "dump_addresses",
+    "dump_links",
+    "dump_routes",
     "get_link",
-    "ifaddrmsg",
-    "link_by_name",
+    "new_address",
+    "new_bridge",
     "new_route",
     "new_veth",
-    "port_flags",
-    "read_address",
-    "read_link",
-    "read_route",
-    "rtmsg",
+    "parse_address",
+    "parse_link",
+    "parse_routes",
+    "remove_address",
     "set_link",
 ]
 
-RTM_NEWLINK, RTM_DELLINK, RTM_GETLINK, RTM_SETLINK = 16, 17, 18, 19
-RTM_NEWADDR, RTM_DELADDR, RTM_GETADDR = 20, 21, 22
-RTM_NEWROUTE, RTM_GETROUTE = 24, 26
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK, _IFLA_MASTER = 1, 3, 4, 5, 10
-_IFLA_LINKINFO, _IFLA_IFALIAS, _IFLA_NET_NS_FD = 18, 20, 28
-_INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
+_NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19  # RTM_…
+_NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
+_NEWROUTE, _GETROUTE = 24, 26
+
+_IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
+_IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, link's index
+_RTMSG = Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, table, protocol, scope, type, flags
+_RTNEXTHOP = Struct("=HBBi")  # length, flags, hops, link's index
+_U32 = Struct("=I")
+_U16 = Struct("=H")
+
+_IFF_UP = 0x1  # include/uapi/linux/if.h
+_IFLA_ADDRESS = 1
+_IFLA_IFNAME = 3
+_IFLA_MTU = 4
+_IFLA_LINK = 5
+_IFLA_MASTER = 10
+_IFLA_LINKINFO = 18
+_IFLA_IFALIAS = 20
+_IFLA_GROUP = 27
+_IFLA_NET_NS_FD = 28
+_IFLA_EXT_MASK = 29
+_IFLA_INFO_KIND = 1
+_IFLA_INFO_DATA = 2
+_IFLA_INFO_SLAVE_KIND = 4
+_IFLA_INFO_SLAVE_DATA = 5
+_IFLA_BRPORT_MODE = 4  # hairpin
+_IFLA_BRPORT_ISOLATED = 33
 _VETH_INFO_PEER = 1
-_BRPORT_MODE, _BRPORT_ISOLATED = 4, 33
-_IFF_UP = 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTEXT_FILTER_SKIP_STATS = 1 << 3
+
+_IFA_ADDRESS = 1
+_IFA_LOCAL = 2
 _IFA_F_NODAD = 0x02
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_METRICS, _RTA_TABLE = 1, 4, 5, 6, 8, 15
-_RTAX_MTU, _RTAX_ADVMSS = 2, 8
-_RT_TABLE_MAIN, _RTPROT_BOOT, _RTN_UNICAST = 254, 3, 1
-_SCOPE_UNIVERSE, _SCOPE_LINK = 0, 253
-_IFINFO = struct.Struct("=BxHiII")
-_IFADDR = struct.Struct("=BBBBI")
-_RTMSG = struct.Struct("=BBBBBBBBI")
+
+_RTA_DST = 1
+_RTA_OIF = 4
+_RTA_GATEWAY = 5
+_RTA_PRIORITY = 6
+_RTA_METRICS = 8
+_RTA_MULTIPATH = 9
+_RTA_TABLE = 15
+_RTA_VIA = 18
+_RTAX_MTU = 2
+_RTAX_ADVMSS = 8
+_RT_TABLE_UNSPEC = 0
+_RT_TABLE_MAIN = 254
+_RTPROT_BOOT = 3  # what `ip route` writes
+_RT_SCOPE_UNIVERSE = 0
+_RT_SCOPE_LINK = 253
+_RTN_UNICAST = 1
+_RTM_F_CLONED = 0x200
+
+_V6 = 6
+_MAC_BYTES = 6
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
+_VERSIONS = {int(family): version for version, family in _FAMILIES.items()}
 
 
-def _ifinfo(index: int = 0, *, up: bool | None = None) -> bytes:
-    flags, change = (0, 0) if up is None else (_IFF_UP if up else 0, _IFF_UP)
-    return _IFINFO.pack(socket.AF_UNSPEC, 0, index, flags, change)
+# -- links ----------------------------------------------------------------------------------------
 
 
-def _name(name: str) -> bytes:
-    return attribute(_IFLA_IFNAME, name.encode() + b"\0")
+def get_link(name: str) -> Message:
+    """Ask for one link by name, without its statistics."""
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + nul(_IFLA_IFNAME, name)
+    return Message(_GETLINK, 0, body + u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS))
 
 
-def _u32(kind: int, value: int) -> bytes:
-    return attribute(kind, struct.pack("=I", value))
+def dump_links() -> Message:
+    """List all links, without their statistics."""
+    body = _IFINFOMSG.pack(0, 0, 0, 0, 0) + u32(_IFLA_EXT_MASK, _RTEXT_FILTER_SKIP_STATS)
+    return Message(_GETLINK, 0, body)
 
 
-def _basics(mac: Mac | None, mtu: int, alias: str = "") -> bytes:
-    return b"".join(
-        (
-            _u32(_IFLA_MTU, mtu) if mtu else b"",
-            attribute(_IFLA_ADDRESS, mac.packed()) if mac else b"",
-            attribute(_IFLA_IFALIAS, alias.encode()) if alias else b"",
+def new_bridge(name: str, *, mac: Mac | None = None) -> Message:
+    """Make a bridge, down.
+
+    Its MTU is set by `set_link`: only then the kernel remembers that it was asked for, and does not
+    follow the ports' (br_change_mtu and br_mtu_auto_adjust, net/bridge).
+    """
+    parts = [_IFINFOMSG.pack(0, 0, 0, 0, 0), nul(_IFLA_IFNAME, name)]
+    if mac is not None:
+        parts.append(attribute(_IFLA_ADDRESS, mac.packed()))
+    parts.append(nest(_IFLA_LINKINFO, nul(_IFLA_INFO_KIND, "bridge")))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
+
+
+def new_veth(end: LinkSpec, peer: LinkSpec, *, master: int = 0) -> Message:
+    """Make a pair, each end in its namespace under its name, `end` enslaved to `master` and up if so specified.
+
+    The kernel takes no alias and no port flags here, and cannot bring the peer up before the pair is
+    tied together (veth_open: ENOTCONN); that is `set_link`'s.
+    """
+    up = _IFF_UP if end.up else 0
+    parts = [_IFINFOMSG.pack(0, 0, 0, up, up), *_birth(end)]
+    if master:
+        parts.append(u32(_IFLA_MASTER, master))
+    parts.append(
+        nest(
+            _IFLA_LINKINFO,
+            nul(_IFLA_INFO_KIND, "veth"),
+            nest(_IFLA_INFO_DATA, nest(_VETH_INFO_PEER, _IFINFOMSG.pack(0, 0, 0, 0, 0), *_birth(peer))),
         )
     )
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
 
 
-def get_link() -> bytes:
-    """Give the payload of a dump of all links."""
-    return _ifinfo()
-
-
-def link_by_name(name: str) -> bytes:
-    """Give the payload that asks for one link."""
-    return _ifinfo() + _name(name)
-
-
-def add_bridge(name: str, mac: Mac | None, mtu: int) -> Message:
-    """``ip link add NAME type bridge``."""
-    info = nested(_IFLA_LINKINFO, attribute(_INFO_KIND, b"bridge"))
-    return Message(
-        RTM_NEWLINK, CREATE | EXCL, _ifinfo() + _name(name) + _basics(mac, mtu) + info, f"ip link add {name}"
-    )
-
-
-def new_veth(end: LinkSpec, peer: LinkSpec, master: int) -> Message:
-    """Make a pair in one message: both ends named, addressed, sized, placed and, where asked, enslaved and up."""
-    inner = _ifinfo(up=True if peer.up else None) + _end(peer)
-    info = nested(
-        _IFLA_LINKINFO,
-        attribute(_INFO_KIND, b"veth"),
-        nested(_INFO_DATA, attribute(_VETH_INFO_PEER, inner)),
-    )
-    outer = (
-        _ifinfo(up=True if end.up else None)
-        + _end(end)
-        + (_u32(_IFLA_MASTER, master) if master else b"")
-        + info
-    )
-    return Message(
-        RTM_NEWLINK, CREATE | EXCL, outer, f"ip link add {end.name} type veth peer name {peer.name}"
-    )
-
-
-def _end(spec: LinkSpec) -> bytes:
-    netns = _u32(_IFLA_NET_NS_FD, spec.netns.fileno()) if spec.netns is not None else b""
-    return _name(spec.name) + _basics(spec.mac, spec.mtu) + netns
-
-
-def port_flags(name: str, *, hairpin: bool | None, isolated: bool | None) -> Message:
-    """``ip link set NAME type bridge_slave hairpin on isolated on``."""
-    data = b"".join(
-        attribute(kind, bytes([value]))
-        for kind, value in ((_BRPORT_MODE, hairpin), (_BRPORT_ISOLATED, isolated))
-        if value is not None
-    )
-    info = nested(_IFLA_LINKINFO, attribute(_INFO_SLAVE_KIND, b"bridge"), nested(_INFO_SLAVE_DATA, data))
-    return Message(RTM_NEWLINK, 0, _ifinfo() + _name(name) + info, f"bridge link set dev {name}")
+def _birth(spec: LinkSpec) -> Iterator[bytes]:
+    yield nul(_IFLA_IFNAME, spec.name)
+    if spec.mac is not None:
+        yield attribute(_IFLA_ADDRESS, spec.mac.packed())
+    if spec.mtu:
+        yield u32(_IFLA_MTU, spec.mtu)
+    if spec.netns is not None:
+        yield u32(_IFLA_NET_NS_FD, spec.netns.fileno())
 
 
 def set_link(
-    name: str, *, up: bool | None, mtu: int | None, mac: Mac | None, master: int | None, alias: str | None
+    name: str,
+    *,
+    up: bool | None = None,
+    mtu: int | None = None,
+    mac: Mac | None = None,
+    master: int | None = None,
+    alias: str | None = None,
+    group: int | None = None,
+    hairpin: bool | None = None,
+    isolated: bool | None = None,
 ) -> Message:
-    """``ip link set NAME …``; `master` is an index, 0 releases the link."""
-    payload = _ifinfo(up=up) + _name(name) + _basics(mac, mtu or 0)
-    if master is not None:
-        payload += _u32(_IFLA_MASTER, master)
+    """Change what is not None of the link `name`; `master` is an index, 0 releases.
+
+    hairpin and isolated need a bridge's port. They travel as IFLA_INFO_SLAVE_DATA, which RTM_NEWLINK
+    alone looks at (rtnl_changelink, net/core/rtnetlink.c), and which finds its link by name.
+    """
+    flags = _IFF_UP if up else 0
+    parts = [_IFINFOMSG.pack(0, 0, 0, flags, 0 if up is None else _IFF_UP), nul(_IFLA_IFNAME, name)]
+    if mac is not None:
+        parts.append(attribute(_IFLA_ADDRESS, mac.packed()))
+    for kind, value in ((_IFLA_MTU, mtu), (_IFLA_MASTER, master), (_IFLA_GROUP, group)):
+        if value is not None:
+            parts.append(u32(kind, value))
     if alias is not None:
-        payload += attribute(_IFLA_IFALIAS, alias.encode())
-    return Message(RTM_SETLINK, 0, payload, f"ip link set {name}")
+        parts.append(attribute(_IFLA_IFALIAS, alias.encode()))
+    port = [
+        u8(kind, int(value))
+        for kind, value in ((_IFLA_BRPORT_MODE, hairpin), (_IFLA_BRPORT_ISOLATED, isolated))
+        if value is not None
+    ]
+    if not port:
+        return Message(_SETLINK, 0, b"".join(parts))
+    slave = nul(_IFLA_INFO_SLAVE_KIND, "bridge") + nest(_IFLA_INFO_SLAVE_DATA, *port)
+    return Message(_NEWLINK, 0, b"".join([*parts, nest(_IFLA_LINKINFO, slave)]))
 
 
 def delete_link(name: str) -> Message:
-    """``ip link del NAME``."""
-    return Message(RTM_DELLINK, 0, _ifinfo() + _name(name), f"ip link del {name}")
+    """Delete the link `name`."""
+    return Message(_DELLINK, 0, _IFINFOMSG.pack(0, 0, 0, 0, 0) + nul(_IFLA_IFNAME, name))
 
 
-def read_link(payload: bytes) -> Link:
-    """Read an RTM_NEWLINK."""
-    _, _, index, flags, _ = _IFINFO.unpack_from(payload)
-    found = attributes(payload, 16)
-    info = attributes(found.get(_IFLA_LINKINFO, b""))
-    mac = found.get(_IFLA_ADDRESS, b"")
+def delete_group(group: int) -> Message:
+    """Delete every link of the group; the kernel waits once for all (rtnl_group_dellink)."""
+    return Message(_DELLINK, 0, _IFINFOMSG.pack(0, 0, 0, 0, 0) + u32(_IFLA_GROUP, group))
+
+
+def parse_link(body: bytes) -> Link:
+    """Read what RTM_GETLINK answers."""
+    _, _, index, flags, _ = _IFINFOMSG.unpack_from(body)
+    said = attributes(body, _IFINFOMSG.size)
+    kind = _text(attributes(said.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
+    mac = said.get(_IFLA_ADDRESS, b"")
     return Link(
-        name=found.get(_IFLA_IFNAME, b"").rstrip(b"\0").decode(),
+        name=_text(said.get(_IFLA_IFNAME, b"")),
         ifindex=index,
-        kind=info.get(_INFO_KIND, b"").rstrip(b"\0").decode(),
-        mac=mac.hex(":") if len(mac) == 6 else "",
-        mtu=_number(found.get(_IFLA_MTU)),
+        kind=kind,
+        mac=mac.hex(":") if len(mac) == _MAC_BYTES else "",
+        mtu=_number(said.get(_IFLA_MTU)),
         up=bool(flags & _IFF_UP),
-        master=_number(found.get(_IFLA_MASTER)),
-        alias=found.get(_IFLA_IFALIAS, b"").rstrip(b"\0").decode(errors="replace"),
-        peer_ifindex=_number(found.get(_IFLA_LINK)),
+        master=_number(said.get(_IFLA_MASTER)),
+        alias=_text(said.get(_IFLA_IFALIAS, b"")),
+        peer_ifindex=_number(said.get(_IFLA_LINK)) if kind == "veth" else 0,
     )
 
 
-def ifaddrmsg(index: int = 0) -> bytes:
-    """Give the payload of a dump of addresses, of one link or of all."""
-    return _IFADDR.pack(socket.AF_UNSPEC, 0, 0, 0, index)
+# -- addresses ------------------------------------------------------------------------------------
 
 
-def address_change(kind: int, index: int, address: IPInterface, *, dad: bool, words: str) -> Message:
-    """``ip addr add`` or ``del``: kind is RTM_NEWADDR or RTM_DELADDR."""
-    flags = 0 if dad or address.version == 4 else _IFA_F_NODAD
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+class AddressRow(NamedTuple):
+    """An address and the index of its link."""
+
+    ifindex: int
+    address: IPInterface
+
+
+def new_address(ifindex: int, address: IPInterface, *, dad: bool = False) -> Message:
+    """Give a link an address; IPv6 without duplicate address detection unless `dad`."""
+    flags = _IFA_F_NODAD if address.version == _V6 and not dad else 0
+    return Message(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address_body(ifindex, address, flags))
+
+
+def remove_address(ifindex: int, address: IPInterface) -> Message:
+    """Take an address from a link."""
+    return Message(_DELADDR, 0, _address_body(ifindex, address, 0))
+
+
+def _address_body(ifindex: int, address: IPInterface, flags: int) -> bytes:
     packed = address.ip.packed
-    payload = _IFADDR.pack(family, address.network.prefixlen, flags, 0, index)
-    payload += attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
-    return Message(kind, CREATE | EXCL if kind == RTM_NEWADDR else 0, payload, words)
+    family = _FAMILIES[address.version]
+    head = _IFADDRMSG.pack(family, address.network.prefixlen, flags, _RT_SCOPE_UNIVERSE, ifindex)
+    return head + attribute(_IFA_LOCAL, packed) + attribute(_IFA_ADDRESS, packed)
 
 
-def read_address(payload: bytes) -> tuple[int, IPInterface]:
-    """Read an RTM_NEWADDR as (link index, address)."""
-    _, prefix_length, _, _, index = _IFADDR.unpack_from(payload)
-    found = attributes(payload, 8)
-    packed = found.get(_IFA_LOCAL) or found[_IFA_ADDRESS]
-    return index, ipaddress.ip_interface((packed, prefix_length))
+def dump_addresses(ifindex: int = 0) -> Message:
+    """List the addresses of both families, of one link or of all."""
+    return Message(_GETADDR, 0, _IFADDRMSG.pack(socket.AF_UNSPEC, 0, 0, 0, ifindex))
 
 
-def new_route(index: int, route: Route, words: str) -> Message:
-    """``ip route add``."""
-    family = socket.AF_INET if route.destination.version == 4 else socket.AF_INET6
-    scope = route.scope
-    if scope is None:
-        scope = _SCOPE_LINK if route.gateway is None and family == socket.AF_INET else _SCOPE_UNIVERSE
-    table = route.table or _RT_TABLE_MAIN
-    header = _RTMSG.pack(
-        family,
-        route.destination.prefixlen,
-        0,
-        0,
-        table if table < 256 else 0,
-        _RTPROT_BOOT,
-        scope,
-        _RTN_UNICAST,
-        0,
-    )
-    metrics = b"".join(_u32(k, v) for k, v in ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss)) if v)
-    payload = b"".join(
-        (
-            attribute(_RTA_DST, route.destination.network_address.packed)
-            if route.destination.prefixlen
-            else b"",
-            attribute(_RTA_GATEWAY, route.gateway.packed) if route.gateway is not None else b"",
-            _u32(_RTA_OIF, index),
-            _u32(_RTA_PRIORITY, route.priority) if route.priority else b"",
-            _u32(_RTA_TABLE, table),
-            nested(_RTA_METRICS, metrics) if metrics else b"",
-        )
-    )
-    return Message(RTM_NEWROUTE, CREATE | EXCL, header + payload, words)
-
-
-def rtmsg() -> bytes:
-    """Give the payload of a dump of routes."""
-    return _RTMSG.pack(0, 0, 0, 0, 0, 0, 0, 0, 0)
-
-
-def read_route(payload: bytes) -> tuple[IPNetwork, IPAddress | None, int] | None:
-    """Read a unicast route of the main table as (destination, gateway, link index); None for any other."""
-    family, length, _, _, table, _, _, kind, _ = _RTMSG.unpack_from(payload)
-    found = attributes(payload, 12)
-    if _number(found.get(_RTA_TABLE)) or table:
-        table = _number(found.get(_RTA_TABLE)) or table
-    if table != _RT_TABLE_MAIN or kind != _RTN_UNICAST or family not in {socket.AF_INET, socket.AF_INET6}:
+def parse_address(body: bytes) -> AddressRow | None:
+    """Read one row of the list; None for families that are not IP."""
+    family, prefix, _, _, ifindex = _IFADDRMSG.unpack_from(body)
+    if family not in _VERSIONS:
         return None
-    packed = found.get(_RTA_DST) or bytes(4 if family == socket.AF_INET else 16)
-    gateway = found.get(_RTA_GATEWAY)
-    return (
-        ipaddress.ip_network((packed, length)),
-        ipaddress.ip_address(gateway) if gateway else None,
-        _number(found.get(_RTA_OIF)),
-    )
+    said = attributes(body, _IFADDRMSG.size)
+    packed = said.get(_IFA_LOCAL) or said.get(_IFA_ADDRESS)  # with a peer, IFA_ADDRESS is the peer's
+    if packed is None:
+        return None
+    return AddressRow(ifindex, ipaddress.ip_interface((packed, prefix)))
+
+
+# -- routes ---------------------------------------------------------------------------------------
+
+
+class RouteRow(NamedTuple):
+    """A route, or one next hop of it, and the index of its link."""
+
+    destination: IPNetwork
+    gateway: IPAddress | None
+    ifindex: int
+
+
+def new_route(ifindex: int, route: Route) -> Message:
+    """Add a route as ``ip route add`` does: its scope is the link's where there is no gateway."""
+    destination = route.destination
+    link_scope = route.gateway is None and destination.version != _V6
+    scope = route.scope if route.scope is not None else _RT_SCOPE_LINK if link_scope else _RT_SCOPE_UNIVERSE
+    table = route.table or _RT_TABLE_MAIN
+    family = _FAMILIES[destination.version]
+    byte = table if table < 256 else _RT_TABLE_UNSPEC
+    head = _RTMSG.pack(family, destination.prefixlen, 0, 0, byte, _RTPROT_BOOT, scope, _RTN_UNICAST, 0)
+    parts = [head]
+    if destination.prefixlen:
+        parts.append(attribute(_RTA_DST, destination.network_address.packed))
+    if route.gateway is not None:
+        parts.append(_gateway(route.gateway, destination.version))
+    parts.append(u32(_RTA_OIF, ifindex))
+    if route.priority:
+        parts.append(u32(_RTA_PRIORITY, route.priority))
+    parts.append(u32(_RTA_TABLE, table))
+    metrics = [u32(kind, n) for kind, n in ((_RTAX_MTU, route.mtu), (_RTAX_ADVMSS, route.advmss)) if n]
+    if metrics:
+        parts.append(nest(_RTA_METRICS, *metrics))
+    return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
+
+
+def _gateway(gateway: IPAddress, version: int) -> bytes:
+    if gateway.version == version:
+        return attribute(_RTA_GATEWAY, gateway.packed)
+    return attribute(_RTA_VIA, _U16.pack(_FAMILIES[gateway.version]) + gateway.packed)  # RFC 5549
+
+
+def dump_routes(version: int) -> Message:
+    """List the unicast routes of the main table of one family."""
+    body = _RTMSG.pack(_FAMILIES[version], 0, 0, 0, _RT_TABLE_MAIN, 0, 0, _RTN_UNICAST, 0)
+    return Message(_GETROUTE, 0, body)
+
+
+def parse_routes(body: bytes) -> list[RouteRow]:
+    """Read one route of the list: a row for each next hop, none for what is not main and unicast.
+
+    The filter is repeated here: kernels before 4.20 do not know it.
+    """
+    family, prefix, _, _, byte, _, _, kind, flags = _RTMSG.unpack_from(body)
+    said = attributes(body, _RTMSG.size)
+    table = _number(said.get(_RTA_TABLE)) or byte
+    if family not in _VERSIONS or kind != _RTN_UNICAST or table != _RT_TABLE_MAIN or flags & _RTM_F_CLONED:
+        return []
+    packed = said.get(_RTA_DST) or bytes(4 if _VERSIONS[family] != _V6 else 16)
+    destination = ipaddress.ip_network((packed, prefix))
+    if _RTA_MULTIPATH in said:
+        return [
+            RouteRow(destination, hop_gateway, index) for index, hop_gateway in _hops(said[_RTA_MULTIPATH])
+        ]
+    if _RTA_OIF not in said:
+        return []
+    return [RouteRow(destination, _read_gateway(said), _number(said[_RTA_OIF]))]
+
+
+def _hops(data: bytes) -> Iterator[tuple[int, IPAddress | None]]:
+    offset = 0
+    while offset + _RTNEXTHOP.size <= len(data):
+        length, _, _, index = _RTNEXTHOP.unpack_from(data, offset)
+        if length < _RTNEXTHOP.size:
+            return
+        yield index, _read_gateway(dict(each(data[offset : offset + length], _RTNEXTHOP.size)))
+        offset += (length + 3) & ~3
+
+
+def _read_gateway(said: dict[int, bytes]) -> IPAddress | None:
+    packed = said.get(_RTA_GATEWAY) or said.get(_RTA_VIA, b"")[_U16.size :]
+    return ipaddress.ip_address(packed) if packed else None
+
+
+def _text(data: bytes) -> str:
+    return data.split(b"\0")[0].decode(errors="replace")
 
 
 def _number(data: bytes | None) -> int:
-    return struct.unpack("=I", data[:4])[0] if data and len(data) >= 4 else 0
+    return int(_U32.unpack_from(data)[0]) if data is not None and len(data) >= _U32.size else 0

@@ -14,6 +14,11 @@ __all__ = ["Ledger"]
 class Ledger(Protocol):
     """Where `ipam/local.py` writes; the SQLite store implements it. Call inside a `transaction`."""
 
+    @property
+    def id(self) -> str:
+        """What tells this ledger from every other one; drawn when it was made."""
+        ...
+
     def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
         """Hold the write lock; nests (the outermost commits); an exception rolls all of it back."""
         ...

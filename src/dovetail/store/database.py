@@ -1,8 +1,8 @@
-"""One SQLite file under several processes and threads: connections, transactions, errors.
+"""One SQLite file: its connections, one a thread, and its transactions.
 
-WAL with one connection a thread and process; writers take the lock at once (BEGIN IMMEDIATE), so a
-transaction never fails half-way for want of it. ``synchronous=NORMAL`` (what a power cut may undo
-dies with the reboot anyway), FULL for transactions that say ``durable``.
+Why WAL: readers never wait for a writer, and a commit is one append. Why BEGIN IMMEDIATE: a
+transaction that reads first and then writes would otherwise fail with SQLITE_BUSY_SNAPSHOT where
+another process wrote between the two (https://www.sqlite.org/isolation.html).
 """
 
 from __future__ import annotations
@@ -10,166 +10,276 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from dovetail.errors import Busy, DovetailError, StoreError
-from dovetail.store.schema import MIGRATIONS, VERSION
+from dovetail.errors import Busy, PermissionDenied, StoreError
+from dovetail.store.failure import translated
+from dovetail.store.schema import migrate
 
-__all__ = ["Database"]
+__all__ = ["MEMORY", "Database"]
+
+MEMORY = ":memory:"
+_POLL_FIRST_S = 0.001
+_POLL_LAST_S = 0.05
+_CACHE_KIB = 1024  # a daemon has many threads, and the operating system keeps the file's pages anyway
+_WAL_BYTES = 4 * 1024 * 1024
+
+_birth = threading.Lock()
+_inherited: list[sqlite3.Connection] = []
+"""Connections of the parent in a forked child. SQLite forbids to use or to close them there
+(https://www.sqlite.org/howtocorrupt.html §2.6), so they are kept from being collected."""
+
+
+class _Session:
+    """A connection with what its transaction has come to. depth: how many ``with`` are open."""
+
+    __slots__ = ("__weakref__", "connection", "depth", "pid", "unsynced")
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+        self.pid = os.getpid()
+        self.depth = 0
+        self.unsynced = False
+
+    def __del__(self) -> None:
+        if self.pid == os.getpid():
+            self.connection.close()
+        else:
+            _inherited.append(self.connection)
 
 
 class Database:
-    """Connections to one file (or, for ``--explain``, to one database in memory)."""
+    """An open file, or ``:memory:``, which all threads share through one connection."""
 
-    def __init__(self, path: str, *, busy_timeout_s: float = 10.0) -> None:
-        """Open `path`, making (0600) or migrating it as needed."""
+    def __init__(self, path: str, *, busy_timeout_s: float) -> None:
+        """Open `path`, made with mode 0600 in a directory of mode 0700 where they are missing, and migrate it."""
         self.path = path
-        self._busy_timeout_s = busy_timeout_s
-        self._local = threading.local()
-        self._open: list[sqlite3.Connection] = []
-        self._guard = threading.RLock()
-        self._memory: sqlite3.Connection | None = None
-        if path == ":memory:":
-            self._memory = self._connect()
-        else:
-            with self._named():
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-        self._migrate()
+        self._timeout_s = busy_timeout_s
+        self._closed = False
+        self._start()
+        if path != MEMORY:
+            _give_birth(path)
+        with self._locked():
+            self._retry(lambda: migrate(self._session().connection, path))
+
+    def _start(self) -> None:
+        self._pid = os.getpid()
+        self._writer = threading.RLock()
+        self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
+        self._of_thread = threading.local()
+        self._shared: _Session | None = None
+
+    def rows(self, sql: str, *values: object) -> list[Any]:
+        """Read all rows of a query; sees what this thread's transaction has written."""
+        if self.path == MEMORY:
+            with self._locked():
+                return self._execute(self._session(), sql, values)[0]
+        return self._execute(self._session(), sql, values)[0]
+
+    def row(self, sql: str, *values: object) -> Any:
+        """Read the first row of a query, or None."""
+        found = self.rows(sql, *values)
+        return found[0] if found else None
+
+    def write(self, sql: str, *values: object) -> int:
+        """Run a statement in the open transaction, or in one of its own; gives the number of rows changed."""
+        with self.joined():
+            return self._execute(self._session(), sql, values)[1]
+
+    @contextmanager
+    def joined(self) -> Iterator[None]:
+        """Run the ``with`` in the thread's open transaction, or in one of its own."""
+        if self.path != MEMORY and self._session().depth:
+            yield
+            return
+        with self._locked():
+            if self._session().depth:
+                yield
+            else:
+                with self._outermost(self._session(), durable=False):
+                    yield
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
-        """Hold the write lock; nests on a thread, the outermost commits, an exception rolls all of it back."""
-        depth = getattr(self._local, "depth", 0)
-        if depth:
-            self._local.depth = depth + 1
-            try:
+        """Hold the write lock; see `store.protocol.Store.transaction`.
+
+        An exception undoes what its own ``with`` wrote: caught in an outer one, the rest goes on.
+        Threads of a process queue on a lock of their own first, as SQLite's waiting is by polling.
+        """
+        with self._locked():
+            session = self._session()
+            with self._nested(session, durable) if session.depth else self._outermost(session, durable):
                 yield
-            finally:
-                self._local.depth -= 1
-            return
-        if self._memory is not None:
-            self._guard.acquire()
-        try:
-            yield from self._outermost(durable=durable)
-        finally:
-            if self._memory is not None:
-                self._guard.release()
-
-    def _outermost(self, *, durable: bool) -> Iterator[None]:
-        connection = self._connection()
-        with self._named():
-            if durable:
-                connection.execute("PRAGMA synchronous=FULL")
-            connection.execute("BEGIN IMMEDIATE")
-        self._local.depth = 1
-        try:
-            yield
-            with self._named():
-                connection.execute("COMMIT")
-        except BaseException:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        finally:
-            self._local.depth = 0
-            if durable:
-                connection.execute("PRAGMA synchronous=NORMAL")
-
-    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[tuple[object, ...]]:
-        """Read all rows of a query."""
-        with self._named():
-            return self._connection().execute(sql, parameters).fetchall()
-
-    def row(self, sql: str, parameters: Sequence[object] = ()) -> tuple[object, ...] | None:
-        """Read the first row of a query."""
-        with self._named():
-            found: tuple[object, ...] | None = self._connection().execute(sql, parameters).fetchone()
-            return found
-
-    def write(self, sql: str, parameters: Sequence[object] = ()) -> None:
-        """Change rows; sqlite3.IntegrityError passes through, for the caller knows what it means."""
-        with self.transaction(), self._named():
-            self._connection().execute(sql, parameters)
-
-    def close(self) -> None:
-        """Close every connection of this process."""
-        with self._guard:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
-        self._local = threading.local()
-
-    def copy_into(self, other: Database) -> None:
-        """Copy the whole content into `other`."""
-        with self._named():
-            self._connection().backup(other._connection())
-
-    def _connection(self) -> sqlite3.Connection:
-        if self._memory is not None:
-            return self._memory
-        held: tuple[int, sqlite3.Connection] | None = getattr(self._local, "held", None)
-        if held is None or held[0] != os.getpid():  # a connection must not cross a fork
-            held = self._local.held = (os.getpid(), self._connect())
-        return held[1]
-
-    def _connect(self) -> sqlite3.Connection:
-        with self._named():
-            connection = sqlite3.connect(
-                self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False
-            )
-            connection.execute("PRAGMA synchronous=NORMAL")
-            with self._guard:
-                self._open.append(connection)
-            return connection
-
-    def _migrate(self) -> None:
-        with self._named():
-            connection = self._connection()
-            if self._version(connection) == VERSION:
-                return
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                version = self._version(connection)  # another process may have been quicker
-                if version > VERSION:
-                    raise StoreError(
-                        f"{self.path} was written by a newer dovetail (schema {version}, this one knows {VERSION})",
-                        hint="upgrade dovetail, or use another --state-dir",
-                    )
-                for number in range(version, VERSION):
-                    for statement in MIGRATIONS[number].split(";"):
-                        connection.execute(statement)
-                    connection.execute(f"PRAGMA user_version={number + 1}")
-                connection.execute("INSERT OR IGNORE INTO meta VALUES ('id', ?)", (os.urandom(4).hex(),))
-                connection.execute("COMMIT")
-            except BaseException:
-                if connection.in_transaction:
-                    connection.execute("ROLLBACK")
-                raise
-
-    @staticmethod
-    def _version(connection: sqlite3.Connection) -> int:
-        return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
     @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Give sqlite3's and the file system's errors their meaning."""
+    def _outermost(self, session: _Session, durable: bool) -> Iterator[None]:
+        connection = session.connection
+        if durable:  # cannot be changed inside a transaction
+            self._execute(session, "PRAGMA synchronous = FULL")
+        try:
+            self._execute(session, "BEGIN IMMEDIATE")
+            session.depth = 1
+            try:
+                yield
+                self._execute(session, "COMMIT")
+            finally:
+                session.depth = 0
+                if connection.in_transaction:
+                    self._execute(session, "ROLLBACK")
+        finally:
+            if durable:
+                self._execute(session, "PRAGMA synchronous = NORMAL")
+            unsynced, session.unsynced = session.unsynced, False
+        if unsynced and not durable:
+            self._sync()
+
+    @contextmanager
+    def _nested(self, session: _Session, durable: bool) -> Iterator[None]:
+        session.unsynced |= durable
+        self._execute(session, "SAVEPOINT inner")
+        session.depth += 1
         try:
             yield
-        except sqlite3.IntegrityError:
+        except BaseException:
+            if session.connection.in_transaction:
+                self._execute(session, "ROLLBACK TO inner")
+                self._execute(session, "RELEASE inner")
             raise
-        except sqlite3.Error as exc:
-            raise self._meaning(exc) from exc
-        except OSError as exc:
-            raise StoreError(f"the store {self.path} cannot be opened: {exc.strerror}") from exc
+        else:
+            self._execute(session, "RELEASE inner")
+        finally:
+            session.depth -= 1
 
-    def _meaning(self, exc: sqlite3.Error) -> DovetailError:
-        text = str(exc)
-        if "locked" in text or "busy" in text:
-            return Busy(
-                f"the store {self.path} stayed locked for {self._busy_timeout_s:g} s", hint="try again"
+    def _sync(self) -> None:
+        """Make what is committed survive power loss: a synchronous commit syncs the log up to its own end."""
+        with self.transaction(durable=True):
+            self.write("UPDATE meta SET value = value WHERE key = 'id'")
+
+    def _execute(self, session: _Session, sql: str, values: tuple[Any, ...] = ()) -> tuple[list[Any], int]:
+        if session.depth and not session.connection.in_transaction:
+            # SQLite rolls back by itself on a full disk; going on would write outside of any transaction
+            raise StoreError(f"the transaction on {self.path} was rolled back", hint="see the error before")
+        try:
+            cursor = session.connection.execute(sql, values)
+            return cursor.fetchall(), cursor.rowcount
+        except sqlite3.Error:
+            if self._closed:
+                raise StoreError(f"the store {self.path} is closed") from None
+            with translated(self.path, self._timeout_s):
+                raise
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        writer = self._writer
+        if not writer.acquire(timeout=self._timeout_s):
+            raise Busy(
+                f"the store {self.path} stayed locked by another thread for more than {self._timeout_s:g} s"
             )
-        if "full" in text:
-            return StoreError(f"no space is left for the store {self.path}", hint="free some disk space")
-        return StoreError(f"the store {self.path} cannot be used: {text}", hint="dovetail doctor says more")
+        try:
+            yield
+        finally:
+            writer.release()
+
+    def _session(self) -> _Session:
+        if self._pid != os.getpid():
+            self._after_fork()
+        session: _Session | None = self._shared or getattr(self._of_thread, "session", None)
+        if session is None:
+            session = self._open()
+            if self.path == MEMORY:
+                self._shared = session
+            else:
+                self._of_thread.session = session
+        return session
+
+    def _after_fork(self) -> None:
+        _inherited.extend(session.connection for session in list(self._sessions))
+        memory = self._shared
+        self._start()
+        if memory is not None:  # has no file to share with the parent, so the child's copy is its own
+            memory.pid, memory.depth = self._pid, 0
+            self._shared = memory
+
+    def _open(self) -> _Session:
+        if self._closed:
+            raise StoreError(f"the store {self.path} is closed")
+        with translated(self.path, self._timeout_s):
+            # a session is closed by the thread that closes the store, and used by its own thread until then
+            connection = sqlite3.connect(
+                self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
+            )
+        session = _Session(connection)
+        self._retry(lambda: self._configure(connection))
+        self._sessions.add(session)
+        return session
+
+    @staticmethod
+    def _configure(connection: sqlite3.Connection) -> None:
+        if connection.execute("PRAGMA journal_mode").fetchone()[0] not in {"wal", "memory"}:
+            connection.execute("PRAGMA journal_mode = WAL")
+        for pragma in (
+            "synchronous = NORMAL",
+            "foreign_keys = ON",
+            f"cache_size = -{_CACHE_KIB}",
+            f"journal_size_limit = {_WAL_BYTES}",
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+
+    def _retry(self, action: Callable[[], object]) -> None:
+        """Run `action` until it is not refused as busy.
+
+        Turning a fresh file to WAL, and recovering the log of a killed process, are refused without
+        waiting where two processes do it at once.
+        """
+        deadline = time.monotonic() + self._timeout_s
+        wait = _POLL_FIRST_S
+        while True:
+            try:
+                with translated(self.path, self._timeout_s):
+                    action()
+            except Busy:
+                if time.monotonic() >= deadline:
+                    raise
+            else:
+                return
+            time.sleep(wait)
+            wait = min(wait * 2, _POLL_LAST_S)
+
+    def copy_to(self, other: Database) -> None:
+        """Copy the whole content, as committed, over that of `other`."""
+        with translated(self.path, self._timeout_s), other._locked():
+            self._session().connection.backup(other._session().connection)
+
+    def close(self) -> None:
+        """Close every thread's connection; using the store afterwards raises StoreError."""
+        self._closed = True
+        with self._locked():
+            for session in list(self._sessions):
+                session.connection.close()
+
+
+def _give_birth(path: str) -> None:
+    """Make the file with its mode from the first moment; SQLite gives its log and index the same.
+
+    Closing a descriptor drops every POSIX lock that this process has on the file
+    (https://www.sqlite.org/howtocorrupt.html §2.2), so an existing file is never opened here.
+    """
+    directory = os.path.dirname(os.path.abspath(path))
+    try:
+        with _birth:
+            os.makedirs(directory, mode=0o700, exist_ok=True)
+            if not os.path.exists(path):
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        if not os.path.isdir(directory):
+            raise StoreError(f"{directory} is not a directory", hint="give another --state-dir") from None
+    except PermissionError as exc:
+        raise PermissionDenied(
+            f"no permission to make {path}", hint="run as root, or give --state-dir"
+        ) from exc
+    except OSError as exc:
+        raise StoreError(f"{path} cannot be made: {exc.strerror}", hint="see its file system") from exc

@@ -1,43 +1,114 @@
-"""The schema of the SQLite store, a migration a version; files are only ever migrated forward.
+"""The tables, and how a file of an older version becomes one of this version.
 
-Rows are JSON documents of the model's types beside the columns that are searched or unique. IP
-addresses are 16-byte big-endian blobs, so that IPv6 fits and blobs compare as numbers do.
+``PRAGMA user_version`` says which version a file has. `MIGRATIONS[n]` brings version n to n + 1; the
+last one gives `VERSION`. A released migration is never edited: add the next one, and a dump of a file
+of the version before it under ``tests/unit/store/fixtures``.
+
+Model values are JSON documents in `doc`, beside the columns that are searched. Addresses are hot and
+many, so they are columns only: `address` is the packed form (4 or 16 bytes). `taken` keeps, for each
+pool, the ranges of addresses in use, coalesced: two rows never overlap nor touch. Its bounds are
+16-byte big-endian integers, which compare as the numbers they are.
 """
 
 from __future__ import annotations
 
-__all__ = ["MIGRATIONS", "VERSION"]
+import secrets
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-_V1 = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE network (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, doc TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE endpoint (
-  id TEXT PRIMARY KEY, network_id TEXT NOT NULL, sandbox_id TEXT NOT NULL, name TEXT NOT NULL, doc TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE INDEX endpoint_network ON endpoint (network_id);
-CREATE INDEX endpoint_sandbox ON endpoint (sandbox_id);
-CREATE TABLE sandbox (id TEXT PRIMARY KEY, name TEXT NOT NULL, face TEXT NOT NULL, doc TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE UNIQUE INDEX sandbox_name ON sandbox (name) WHERE face = 'cli';
-CREATE TABLE binding (
-  face TEXT NOT NULL, external_id TEXT NOT NULL, network_id TEXT NOT NULL, made INTEGER NOT NULL,
-  PRIMARY KEY (face, external_id)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE pool (id TEXT PRIMARY KEY, cursor BLOB, doc TEXT NOT NULL) STRICT, WITHOUT ROWID;
-CREATE TABLE address (
-  pool_id TEXT NOT NULL, ip BLOB NOT NULL, owner TEXT NOT NULL, doc TEXT NOT NULL, PRIMARY KEY (pool_id, ip)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX address_owner ON address (owner);
-CREATE TABLE taken (
-  pool_id TEXT NOT NULL, first BLOB NOT NULL, last BLOB NOT NULL, PRIMARY KEY (pool_id, first)
-) STRICT, WITHOUT ROWID;
-CREATE TABLE port (
-  protocol TEXT NOT NULL, port INTEGER NOT NULL, host_ip TEXT NOT NULL, endpoint_id TEXT NOT NULL, doc TEXT NOT NULL,
-  PRIMARY KEY (protocol, port, host_ip)
-) STRICT, WITHOUT ROWID;
-CREATE INDEX port_endpoint ON port (endpoint_id);
-"""
+from dovetail.errors import StoreError
 
-MIGRATIONS: tuple[str, ...] = (_V1,)
-"""What brings a file from version N to N + 1; the index is N."""
+__all__ = ["APPLICATION_ID", "MIGRATIONS", "VERSION", "Migration", "migrate", "version_of"]
 
+Migration: TypeAlias = Callable[[sqlite3.Connection], None]
+
+APPLICATION_ID = 0x44_6F_76_65  # "Dove" (https://www.sqlite.org/fileformat2.html §1.3.14)
+
+_TABLES_1 = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID",
+    "CREATE TABLE networks (id TEXT PRIMARY KEY, name TEXT NOT NULL UNIQUE, doc TEXT NOT NULL) STRICT",
+    """CREATE TABLE endpoints (
+        id TEXT PRIMARY KEY, network_id TEXT NOT NULL, sandbox_id TEXT NOT NULL, name TEXT NOT NULL,
+        doc TEXT NOT NULL) STRICT""",
+    "CREATE INDEX endpoints_by_network ON endpoints (network_id)",
+    "CREATE INDEX endpoints_by_sandbox ON endpoints (sandbox_id) WHERE sandbox_id <> ''",
+    "CREATE INDEX endpoints_by_name ON endpoints (name) WHERE name <> ''",
+    """CREATE TABLE sandboxes (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, face TEXT NOT NULL, doc TEXT NOT NULL) STRICT""",
+    "CREATE INDEX sandboxes_by_name ON sandboxes (name)",
+    "CREATE UNIQUE INDEX sandboxes_own_name ON sandboxes (name) WHERE face = 'cli'",
+    """CREATE TABLE bindings (
+        face TEXT NOT NULL, external_id TEXT NOT NULL, network_id TEXT NOT NULL, made INTEGER NOT NULL,
+        PRIMARY KEY (face, external_id)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX bindings_by_network ON bindings (network_id)",
+    """CREATE TABLE ports (
+        protocol TEXT NOT NULL, host_port INTEGER NOT NULL, host_ip TEXT NOT NULL, endpoint_id TEXT NOT NULL,
+        container_port INTEGER NOT NULL,
+        PRIMARY KEY (protocol, host_port, host_ip, endpoint_id)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX ports_by_endpoint ON ports (endpoint_id)",
+    "CREATE TABLE pools (id TEXT PRIMARY KEY, owner TEXT NOT NULL, doc TEXT NOT NULL) STRICT",
+    """CREATE TABLE addresses (
+        pool_id TEXT NOT NULL REFERENCES pools ON DELETE CASCADE, address BLOB NOT NULL, kind TEXT NOT NULL,
+        owner TEXT NOT NULL, boot_id TEXT NOT NULL, created REAL NOT NULL,
+        PRIMARY KEY (pool_id, address)) STRICT, WITHOUT ROWID""",
+    "CREATE INDEX addresses_by_owner ON addresses (owner)",
+    """CREATE TABLE taken (
+        pool_id TEXT NOT NULL REFERENCES pools ON DELETE CASCADE, first BLOB NOT NULL, last BLOB NOT NULL,
+        PRIMARY KEY (pool_id, first)) STRICT, WITHOUT ROWID""",
+    """CREATE TABLE cursors (
+        pool_id TEXT PRIMARY KEY REFERENCES pools ON DELETE CASCADE, value BLOB NOT NULL
+        ) STRICT, WITHOUT ROWID""",
+)
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    for statement in _TABLES_1:
+        connection.execute(statement)
+    connection.execute("INSERT INTO meta VALUES ('id', ?)", (secrets.token_hex(4),))
+
+
+MIGRATIONS: tuple[Migration, ...] = (_make_tables,)
 VERSION = len(MIGRATIONS)
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """Read the file's version; 0 is a file without tables."""
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    return version
+
+
+def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Bring the file to the version of `migrations` in one transaction; a second process finds it done.
+
+    Raises StoreError where the file is newer than this dovetail, or is another program's.
+    """
+    if version_of(connection) == len(migrations):
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        version = version_of(connection)
+        _check(connection, path, version, len(migrations))
+        for migration in migrations[version:]:
+            migration(connection)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {len(migrations)}")
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _check(connection: sqlite3.Connection, path: str, version: int, newest: int) -> None:
+    if version > newest:
+        raise StoreError(
+            f"{path} has schema version {version} and this dovetail knows versions up to {newest}",
+            hint="run the newer dovetail that wrote it",
+        )
+    application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    if application != APPLICATION_ID and (version or application or tables):
+        raise StoreError(
+            f"{path} is a database of another program", hint="move it away, or give another --state-dir"
+        )

@@ -1,0 +1,5 @@
+"""``python -m dovetail``."""
+
+from dovetail.main import main
+
+main()

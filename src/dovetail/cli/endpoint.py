@@ -1,0 +1,103 @@
+"""``dovetail endpoint``."""
+
+from __future__ import annotations
+
+from urllib.parse import quote
+
+import click
+
+from dovetail.api.views import EndpointView
+from dovetail.cli import many
+from dovetail.cli.command import Noun
+from dovetail.cli.render import facts, moment, table
+from dovetail.cli.session import Session, pass_session
+from dovetail.model.attachment import DNS
+from dovetail.model.codec import decode
+from dovetail.model.names import short
+
+__all__ = ["endpoint"]
+
+_HEADER = ("ENDPOINT", "NETWORK", "CONTAINER", "FACE", "INTERFACE", "ADDRESSES", "PORTS", "LINK", "STATUS")
+
+
+@click.group(cls=Noun)
+def endpoint() -> None:
+    """Show endpoints, whoever made them.
+
+    An endpoint is what ties one sandbox to one network: one interface and its addresses.
+    """
+
+
+@endpoint.command(examples=("dovetail endpoint ls",))
+@pass_session
+def ls(session: Session) -> None:
+    """List the endpoints of all networks."""
+    payload = session.request("GET", "/v1/endpoints")
+    rows = [
+        (
+            short(view.id),
+            view.network,
+            view.container,
+            view.face,
+            view.ifname or "-",
+            " ".join(map(str, view.addresses)) or "-",
+            " ".join(map(str, view.ports)) or "-",
+            view.link or "-",
+            view.status,
+        )
+        for view in decode(payload, list[EndpointView])
+    ]
+    session.show(payload, table(_HEADER, rows))
+
+
+@endpoint.command(examples=("dovetail endpoint inspect 427f44f58515",))
+@click.argument("refs", metavar="ENDPOINT...", nargs=-1, required=True)
+@pass_session
+def inspect(session: Session, refs: tuple[str, ...]) -> None:
+    """Show endpoints in full.
+
+    ENDPOINT is an id or a unique beginning of one, or the container's name where it has one endpoint.
+    With --format json the result is a list, also for a single endpoint.
+    """
+    paths = [f"/v1/endpoints/{quote(ref, safe='')}" for ref in refs]
+    many.inspect(session, paths, EndpointView, _describe)
+
+
+def _describe(view: EndpointView) -> str:
+    return facts(
+        {
+            "endpoint": view.id,
+            "network": f"{view.network} ({short(view.network_id)})",
+            "container": view.container,
+            "made by": view.face,
+            "status": view.status,
+            "sandbox": view.sandbox_id,
+            "namespace": view.netns,
+            "interface": view.ifname,
+            "mac": view.mac or "",
+            "mtu": str(view.mtu or ""),
+            "addresses": " ".join(map(str, view.addresses)),
+            "gateways": " ".join(map(str, view.gateways)),
+            "routes": ", ".join(
+                f"{route.destination} via {route.gateway}" if route.gateway else str(route.destination)
+                for route in view.routes
+            ),
+            "dns": _dns(view.dns),
+            "aliases": " ".join(view.aliases),
+            "ports": " ".join(map(str, view.ports)),
+            "options": " ".join(f"{key}={value}" for key, value in sorted(view.options.items())),
+            "host link": view.link,
+            "host side": " > ".join(interface.name for interface in view.host_interfaces),
+            "created": moment(view.created),
+        }
+    )
+
+
+def _dns(dns: DNS) -> str:
+    words = {
+        "nameservers": dns.nameservers,
+        "search": dns.search,
+        "options": dns.options,
+        "domain": (dns.domain,) if dns.domain else (),
+    }
+    return " ".join(f"{key} {','.join(values)}" for key, values in words.items() if values)

@@ -1,0 +1,92 @@
+"""The types of arguments: read where they are typed, with the model's own parsers and sentences."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from dovetail.api.views import NetworkRow, SandboxView
+from dovetail.assembly import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
+from dovetail.cli.session import Session
+from dovetail.errors import DovetailError, InvalidArgument
+from dovetail.model.addresses import IPAddress, IPNetwork, parse_address, parse_subnet
+from dovetail.model.mac import Mac
+from dovetail.model.port import parse_publish
+
+__all__ = ["ADDRESS", "CIDR", "MAC", "NETWORK", "PAIR", "PUBLISH", "SANDBOX"]
+
+
+class _Parsed(click.ParamType[Any]):
+    """A value that `parse` reads; what it refuses is a usage error with its sentence and hint."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Read one value; click hands back what was read already."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._parse(value)
+        except InvalidArgument as exc:
+            hint = f" ({exc.hint})" if exc.hint else ""
+            self.fail(f"{exc.message}{hint}", param, ctx)
+
+
+class _Name(click.ParamType[str]):
+    """A name, id or unique prefix of an id of something that the engine knows; completes names."""
+
+    def __init__(self, name: str, path: str, kind: type[NetworkRow | SandboxView]) -> None:
+        self.name = name
+        self._path = path
+        self._kind = kind
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Give the names that begin with `incomplete`; none where the engine may not be asked."""
+        with contextlib.suppress(DovetailError, OSError):
+            # click parses the options before the command without calling it: no session is made yet,
+            # and no default is filled in
+            given = ctx.find_root().params
+            session = Session(
+                state_dir=given.get("state_dir") or DEFAULT_STATE_DIR,
+                run_dir=given.get("run_dir") or DEFAULT_RUN_DIR,
+            )
+            views: list[NetworkRow | SandboxView] = session.get(self._path, list[self._kind])  # type: ignore[name-defined]
+            return [CompletionItem(view.name) for view in views if view.name.startswith(incomplete)]
+        return []
+
+
+def _pair(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise InvalidArgument(f"{text!r} is not KEY=VALUE")
+    return key, value
+
+
+def _publish(text: str) -> str:
+    parse_publish(text)
+    return text
+
+
+def _cidr(text: str) -> IPNetwork:
+    return parse_subnet(text)
+
+
+def _address(text: str) -> IPAddress:
+    return parse_address(text)
+
+
+CIDR = _Parsed("cidr", _cidr)
+ADDRESS = _Parsed("ip", _address)
+MAC = _Parsed("mac", Mac)
+PAIR = _Parsed("key=value", _pair)
+PUBLISH = _Parsed("[ip:][host:]cont[/proto]", _publish)
+NETWORK = _Name("network", "/v1/networks", NetworkRow)
+SANDBOX = _Name("sandbox", "/v1/sandboxes", SandboxView)

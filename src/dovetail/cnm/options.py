@@ -1,0 +1,98 @@
+"""Options of ours that a user gives Docker with ``-o`` and ``--ipam-opt``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+
+from dovetail.errors import InvalidArgument
+
+__all__ = [
+    "KNOWN",
+    "KNOWN_IPAM",
+    "NetworkChoice",
+    "read_endpoint_options",
+    "read_ipam_options",
+    "read_options",
+]
+
+KNOWN = {
+    "dovetail.network": "an existing dovetail network (name or id) to use, instead of making one",
+    "dovetail.name": "the name of the network that is made",
+    "dovetail.driver": "the technique of the network that is made: bridge, …",
+}
+KNOWN_IPAM = {"dovetail.network": "the existing dovetail network whose pool to use"}
+
+_OURS = "dovetail."
+_DOCKER = "com.docker.network."
+
+
+class NetworkChoice(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``-o`` says: an existing `network`, or name, driver and driver options of a new one."""
+
+    network: str = ""
+    name: str = ""
+    driver: str = "bridge"
+    options: dict[str, str] = {}
+
+
+def read_options(generic: Mapping[str, str]) -> NetworkChoice:
+    """Read the ``-o`` options of a network.
+
+    Keys of Docker's own are left to the driver, which ignores those it does not know. Raises
+    InvalidArgument for an unknown key of ours, and where a network is to be used *and* described.
+    """
+    _refuse_unknown(generic, KNOWN, "-o")
+    rest = {key: value for key, value in generic.items() if not key.startswith(_OURS)}
+    network = generic.get("dovetail.network", "")
+    if "dovetail.network" not in generic:
+        return NetworkChoice(
+            name=generic.get("dovetail.name", ""),
+            driver=generic.get("dovetail.driver") or "bridge",
+            options=rest,
+        )
+    if not network:
+        raise InvalidArgument("option 'dovetail.network' is empty", hint="give the network's name")
+    moot = [key for key in generic if key != "dovetail.network" and not key.startswith(_DOCKER)]
+    if moot:
+        raise InvalidArgument(
+            f"option {moot[0]!r} has no effect on network {network!r}, which exists already",
+            where=f"-o {moot[0]}",
+            hint="leave it out, or leave -o dovetail.network out to make a new network",
+        )
+    return NetworkChoice(network=network)
+
+
+def read_ipam_options(options: Mapping[str, str]) -> str:
+    """Read ``--ipam-opt``: the name of the network whose pool is asked for, or nothing.
+
+    Raises InvalidArgument for a key that is neither ours nor Docker's.
+    """
+    _refuse_unknown(options, KNOWN_IPAM, "--ipam-opt", strict=True)
+    return options.get("dovetail.network", "")
+
+
+def read_endpoint_options(options: Mapping[str, object]) -> dict[str, str]:
+    """Give the options that the user gave the endpoint (``--driver-opt``), without those that Docker adds.
+
+    Raises InvalidArgument for a key of ours: there is none for endpoints.
+    """
+    plain = {
+        key: value for key, value in options.items() if isinstance(value, str) and not key.startswith(_DOCKER)
+    }
+    _refuse_unknown(plain, {}, "--driver-opt")
+    return plain
+
+
+def _refuse_unknown(
+    options: Mapping[str, str], known: Mapping[str, str], flag: str, *, strict: bool = False
+) -> None:
+    for key in options:
+        ours = key.startswith(_OURS) or (strict and not key.startswith(_DOCKER))
+        if ours and key not in known:
+            raise InvalidArgument(
+                f"unknown option {key!r}",
+                where=f"{flag} {key}",
+                hint=f"known are {', '.join(known)}" if known else "there is none of that name",
+            )

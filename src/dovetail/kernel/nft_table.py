@@ -1,0 +1,238 @@
+"""One nftables table: its elements, added, deleted and read over nfnetlink without running ``nft``.
+
+What types a set has is asked once and remembered, until the kernel says that the set is gone.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import NamedTuple
+
+from dovetail.errors import AlreadyExists, DovetailError, NotFound
+from dovetail.kernel.commands import describe, element_text
+from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
+from dovetail.kernel.nfnetlink import NFPROTO_INET, get_table, transaction
+from dovetail.kernel.nft_elements import (
+    DESTROY,
+    Shape,
+    add_elements,
+    blamed,
+    delete_elements,
+    dump_elements,
+    dump_sets,
+    parse_elements,
+    parse_set,
+)
+from dovetail.kernel.refusals import explain
+from dovetail.model.element import Element
+
+__all__ = ["NftTable"]
+
+_FAMILY = NFPROTO_INET
+_ELEMENTS_PER_MESSAGE = 500  # an attribute holds 64 KiB, the largest element is 84 bytes
+_TRANSACTION_BYTES = 1 << 17  # fits the default of net.core.wmem_max
+_STALE = frozenset({errno.ENOENT, errno.EINVAL})  # what a set that was made anew may cause
+
+
+class _Part(NamedTuple):
+    """A message and the elements of one set in it."""
+
+    shape: Shape
+    elements: Sequence[Element]
+    message: Message
+
+
+_Write = Callable[[Shape, Sequence[Element]], Message]
+
+
+class NftTable:
+    """``table inet NAME`` of one namespace; safe from any thread."""
+
+    def __init__(self, sockets: SocketPool, name: str) -> None:
+        self._sockets = sockets
+        self._name = name
+        self._shapes: dict[str, Shape] = {}
+        self._destroys = True
+
+    def exists(self) -> bool:
+        """Say whether the table is there."""
+        with self._sockets.borrow() as netlink:
+            try:
+                netlink.request(get_table(self._name, _FAMILY))
+            except RefusedError as exc:
+                if exc.refusal.errno == errno.ENOENT:
+                    return False
+                raise explain(exc.refusal, f"nft list table inet {self._name}") from exc
+        return True
+
+    def forget(self) -> None:
+        """Ask for the sets' types again next time."""
+        self._shapes = {}
+
+    def add(self, elements: Collection[Element]) -> None:
+        """Add `elements` in one transaction (of 128 KiB: some 1500 elements).
+
+        Raises NotFound (the table or a set), AlreadyExists (a key is there with other data, or its
+        interval overlaps another), PermissionDenied, KernelError.
+        """
+        if not elements:
+            return
+        with self._sockets.borrow() as netlink:
+            shapes, fresh = self._known(netlink, elements)
+            refused = self._write(netlink, shapes, elements, self._adding)
+            if refused is not None and refused[1].errno in _STALE and not fresh:
+                self.forget()
+                shapes, _ = self._known(netlink, elements)
+                refused = self._write(netlink, shapes, elements, self._adding)
+        if refused is not None:
+            self.forget()
+            raise self._error("nft_add_elements", *refused)
+
+    def delete(self, elements: Collection[Element]) -> None:
+        """Delete `elements` by key, in one transaction as `add`; missing ones, sets and tables are no error."""
+        if not elements:
+            return
+        with self._sockets.borrow() as netlink:
+            shapes, _ = self._known(netlink, elements, missing_ok=True)
+            refused = self._delete(netlink, shapes, elements)
+            if refused is not None and refused[1].errno in _STALE:
+                self.forget()
+                shapes, _ = self._known(netlink, elements, missing_ok=True)
+                refused = self._delete(netlink, shapes, elements)
+        if refused is not None and refused[1].errno != errno.ENOENT:
+            raise self._error("nft_delete_elements", *refused)
+
+    def elements(self) -> set[Element]:
+        """Read every element of every named set and map; empty without the table."""
+        found: set[Element] = set()
+        with self._sockets.borrow() as netlink:
+            for shape in self._load(netlink).values():
+                try:
+                    rows = netlink.dump(dump_elements(_FAMILY, self._name, shape.name))
+                except RefusedError as exc:
+                    if exc.refusal.errno == errno.ENOENT:
+                        continue
+                    raise explain(exc.refusal, f"nft list set inet {self._name} {shape.name}") from exc
+                found.update(parse_elements(shape, rows))
+        return found
+
+    # -- below ------------------------------------------------------------------------------------
+
+    def _adding(self, shape: Shape, elements: Sequence[Element]) -> Message:
+        return add_elements(_FAMILY, self._name, shape, elements)
+
+    def _destroying(self, shape: Shape, elements: Sequence[Element]) -> Message:
+        return delete_elements(_FAMILY, self._name, shape, elements, command=DESTROY)
+
+    def _deleting(self, shape: Shape, elements: Sequence[Element]) -> Message:
+        return delete_elements(_FAMILY, self._name, shape, elements)
+
+    def _known(
+        self, netlink: NetlinkSocket, elements: Collection[Element], *, missing_ok: bool = False
+    ) -> tuple[dict[str, Shape], bool]:
+        """Give the shapes of the sets of `elements`, and whether they were asked just now."""
+        names = {element.set for element in elements}
+        if names <= self._shapes.keys():
+            return self._shapes, False
+        shapes = self._load(netlink)
+        missing = sorted(names - shapes.keys())
+        if missing and not missing_ok:
+            if not shapes and not self._is_there(netlink):
+                raise NotFound("nftables table", f"inet {self._name}")
+            raise NotFound("nftables set", missing[0], where=f"table inet {self._name}")
+        return shapes, True
+
+    def _is_there(self, netlink: NetlinkSocket) -> bool:
+        try:
+            netlink.request(get_table(self._name, _FAMILY))
+        except RefusedError:
+            return False
+        return True
+
+    def _load(self, netlink: NetlinkSocket) -> dict[str, Shape]:
+        try:
+            rows = netlink.dump(dump_sets(_FAMILY, self._name))
+        except RefusedError as exc:
+            if exc.refusal.errno != errno.ENOENT:
+                raise explain(exc.refusal, f"nft list table inet {self._name}") from exc
+            rows = []
+        self._shapes = {shape.name: shape for shape in map(parse_set, rows) if shape is not None}
+        return self._shapes
+
+    def _delete(
+        self, netlink: NetlinkSocket, shapes: dict[str, Shape], elements: Collection[Element]
+    ) -> tuple[_Part, Refusal] | None:
+        present = [element for element in elements if element.set in shapes]
+        if self._destroys:
+            refused = self._write(netlink, shapes, present, self._destroying)
+            if refused is None or refused[1].errno != errno.EINVAL:
+                return refused
+            self._destroys = False  # Linux before 6.3 does not know the message
+        return self._delete_one_by_one(netlink, shapes, present)
+
+    def _delete_one_by_one(
+        self, netlink: NetlinkSocket, shapes: dict[str, Shape], elements: Sequence[Element]
+    ) -> tuple[_Part, Refusal] | None:
+        """Leave out what is missing and try again, until the transaction has what is there only."""
+        while elements:
+            parts = [
+                _Part(shapes[e.set], [e], self._deleting(shapes[e.set], [e]))
+                for e in elements[:_ELEMENTS_PER_MESSAGE]
+            ]
+            refusals = netlink.transact(transaction([part.message for part in parts]))
+            for part, refusal in zip([parts[0], *parts], refusals, strict=False):
+                if refusal is not None and refusal.errno != errno.ENOENT:
+                    return part, refusal
+            there = [
+                part.elements[0] for part, refusal in zip(parts, refusals[1:], strict=False) if not refusal
+            ]
+            done = len(there) == len(parts)
+            elements = [*([] if done else there), *elements[_ELEMENTS_PER_MESSAGE:]]
+        return None
+
+    def _write(
+        self,
+        netlink: NetlinkSocket,
+        shapes: dict[str, Shape],
+        elements: Collection[Element],
+        write: _Write,
+    ) -> tuple[_Part, Refusal] | None:
+        """Send the elements by transactions; gives the first refusal and the part it is about."""
+        for parts in _transactions(shapes, elements, write):
+            refusals = netlink.transact(transaction([part.message for part in parts]))
+            for part, refusal in zip([parts[0], *parts], refusals, strict=False):
+                if refusal is not None:
+                    return part, refusal
+        return None
+
+    def _error(self, verb: str, part: _Part, refusal: Refusal) -> DovetailError:
+        element = blamed(self._name, part.shape, part.elements, refusal.offset)
+        if element is None and len(part.elements) == 1:
+            element = part.elements[0]
+        if refusal.errno == errno.EEXIST and element is not None:
+            return AlreadyExists("nftables element", f"{element.set} {element_text(element)}")
+        if refusal.errno == errno.ENOENT:
+            return NotFound("nftables set", part.shape.name, where=f"table inet {self._name}")
+        return explain(refusal, describe(verb, [element or part.elements[0]])[0])
+
+
+def _transactions(
+    shapes: dict[str, Shape], elements: Collection[Element], write: _Write
+) -> Iterator[list[_Part]]:
+    by_set: dict[str, list[Element]] = {}
+    for element in elements:
+        by_set.setdefault(element.set, []).append(element)
+    parts: list[_Part] = []
+    size = 0
+    for name, members in by_set.items():
+        for start in range(0, len(members), _ELEMENTS_PER_MESSAGE):
+            some = members[start : start + _ELEMENTS_PER_MESSAGE]
+            part = _Part(shapes[name], some, write(shapes[name], some))
+            if parts and size + len(part.message.body) > _TRANSACTION_BYTES:
+                yield parts
+                parts, size = [], 0
+            parts.append(part)
+            size += len(part.message.body)
+    if parts:
+        yield parts

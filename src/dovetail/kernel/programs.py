@@ -1,0 +1,63 @@
+"""The programs that are run: ``nft`` for rulesets, ``iptables`` for the host's other firewall.
+
+Both are rare. They run in the namespace of the thread that starts them, without a shell.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from subprocess import PIPE, Popen, TimeoutExpired
+
+from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
+
+__all__ = ["iptables", "nft_apply"]
+
+_TIMEOUT_S = 60.0
+_SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where a daemon's PATH may end before /usr/sbin
+
+
+def nft_apply(ruleset: str) -> None:
+    """Apply `ruleset` as one transaction, as ``nft -f -``.
+
+    Raises Unsupported (no nft), PermissionDenied, KernelError with nft's own first line, Busy.
+    """
+    try:
+        status, errors = _run(["nft", "-f", "-"], ruleset)
+    except FileNotFoundError as exc:
+        raise Unsupported("the program nft is not installed", hint="install nftables") from exc
+    if status != 0:
+        raise _nft_failure(errors)
+
+
+def _nft_failure(errors: str) -> DovetailError:
+    first = next((line.strip() for line in errors.splitlines() if line.strip()), "nft gave no reason")
+    first = first.removeprefix("/dev/stdin:")
+    if "Operation not permitted" in errors:
+        return PermissionDenied("no permission for `nft -f -`", hint="it needs CAP_NET_ADMIN: run as root")
+    code = errno.ENOENT if "No such file" in errors else errno.EINVAL
+    return KernelError(f"the kernel refused `nft -f -`: {first}", code, extack=first)
+
+
+def iptables(program: str, *args: str) -> bool:
+    """Run ``iptables`` or ``ip6tables``, waiting for its lock; True when it exits 0, False without the program."""
+    try:
+        return _run([program, "--wait", *args], "")[0] == 0
+    except FileNotFoundError:
+        return False
+
+
+def _run(command: list[str], text: str) -> tuple[int, str]:
+    environment = {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}", "LC_ALL": "C"}
+    with Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, text=True) as process:
+        try:
+            _, errors = process.communicate(text, timeout=_TIMEOUT_S)
+        except TimeoutExpired as exc:
+            process.kill()
+            raise Busy(
+                f"`{' '.join(command)}` did not end within {_TIMEOUT_S:g} s", hint="try again"
+            ) from exc
+        except BaseException:
+            process.kill()
+            raise
+    return process.returncode, errors

@@ -1,0 +1,56 @@
+"""The program: the command line, and the daemon as one of its commands.
+
+The CLI and the daemon are siblings that do not import each other; this module is above both.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from dovetail.cli.command import Verb
+from dovetail.cli.main import main as run_cli
+from dovetail.cli.main import root
+from dovetail.cli.session import Session, pass_session
+
+__all__ = ["daemon", "main"]
+
+
+@click.command(
+    cls=Verb,
+    examples=(
+        "dovetail daemon",
+        "dovetail --state-dir /tmp/d/state --run-dir /tmp/d/run daemon --docker-plugin-dir /tmp/d/plugins",
+    ),
+    explainable=False,
+)
+@click.option(
+    "--docker-plugin-dir",
+    default="/run/docker/plugins",
+    show_default=True,
+    metavar="DIR",
+    help="Where Docker looks for plugin sockets.",
+)
+@pass_session
+def daemon(session: Session, docker_plugin_dir: str) -> None:
+    """Serve Docker, CNI and the commands.
+
+    Until SIGTERM or SIGINT. Three sockets: DIR/dovetail.sock for a Docker Engine (mode 0600), api.sock for the commands and the HTTP API
+    (0660) and cni.sock for the CNI plugins (0600), both in the run directory. At start, what is kept is compared
+    with the kernel and repaired. Containers keep talking while no daemon runs. Needs root.
+    """
+    from dovetail.daemon.daemon import run
+
+    status = run(state_dir=session.state_dir, run_dir=session.run_dir, docker_plugin_dir=docker_plugin_dir)
+    if status:
+        click.get_current_context().exit(status)
+
+
+root.add_command(daemon)
+root.commands = {"daemon": daemon, **root.commands}  # the first in the help, as it is in the manual
+
+
+def main() -> None:
+    """Run the command line and exit with its status."""
+    sys.exit(run_cli())

@@ -1,0 +1,77 @@
+"""What the tables of documents share: writing under a unique name, and finding by id, name or prefix."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, TypeVar
+
+from dovetail.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
+from dovetail.model.codec import decode, encode
+from dovetail.model.names import short
+from dovetail.store.database import Database
+
+__all__ = ["Table", "read", "read_often", "text"]
+
+T = TypeVar("T")
+
+_AFTER_ALL = "\U0010ffff"  # sorts after every character an id may have
+_SHOWN = 4
+
+
+def read(doc: str, kind: type[T]) -> T:
+    """Read a document."""
+    return decode(doc, kind)
+
+
+def read_often(doc: str, kind: type[T]) -> T:
+    """Read a document of a kind that has few and is read by every operation: the same text, the same value."""
+    value: T = _remembered(doc, kind)
+    return value
+
+
+@functools.lru_cache(maxsize=512)
+def _remembered(doc: str, kind: Any) -> Any:
+    return decode(doc, kind)
+
+
+class Table:
+    """Tables over one database; a store inherits from one class a noun."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def _put(self, kind: str, name: str, sql: str, *values: object) -> None:
+        """Run an upsert; what a unique column refuses raises AlreadyExists for `kind` `name`."""
+        try:
+            self._db.write(sql, *values)
+        except Conflict as exc:
+            raise AlreadyExists(kind, name) from exc
+
+    def _find(self, table: str, kind: str, ref: str) -> str:
+        """Give the document that `ref` selects: by id, else by name, else as the only id that starts with it."""
+        row = self._db.row(f"SELECT doc FROM {table} WHERE id = ?", ref)  # noqa: S608 - a table of ours
+        if row is not None:
+            return str(row[0])
+        query = f"SELECT doc, id, name FROM {table} WHERE "  # noqa: S608
+        named = self._db.rows(f"{query} name = ? AND name <> '' LIMIT 99", ref)
+        if named:
+            return self._only(kind, ref, named)
+        begun = self._db.rows(f"{query} id > ? AND id < ? LIMIT 99", ref, ref + _AFTER_ALL) if ref else []
+        return self._only(kind, ref, begun)
+
+    @staticmethod
+    def _only(kind: str, ref: str, found: list[Any]) -> str:
+        if not found:
+            raise NotFound(kind, ref)
+        if len(found) > 1:
+            shown = [f"{short(i)} ({name})" if name else short(i) for _, i, name in found[:_SHOWN]]
+            more = ", …" if len(found) > _SHOWN else ""
+            raise InvalidArgument(
+                f"{ref!r} may be any of the {kind}s {', '.join(shown)}{more}", hint="give more of the id"
+            )
+        return str(found[0][0])
+
+
+def text(value: object) -> str:
+    """Write a model value as a document."""
+    return encode(value).decode()

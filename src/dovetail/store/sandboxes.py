@@ -1,0 +1,42 @@
+"""Sandboxes."""
+
+from __future__ import annotations
+
+from dovetail.model.sandbox import Sandbox
+from dovetail.store.documents import Table, read, text
+
+__all__ = ["SandboxTable"]
+
+
+class SandboxTable(Table):
+    """The table ``sandboxes``."""
+
+    def put_sandbox(self, sandbox: Sandbox) -> None:
+        """Insert or replace by id; raises AlreadyExists where another one of face ``cli`` has the name."""
+        self._put(
+            "sandbox",
+            sandbox.name,
+            "INSERT INTO sandboxes (id, name, face, doc) VALUES (?, ?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET name = excluded.name, face = excluded.face, doc = excluded.doc",
+            sandbox.id,
+            sandbox.name,
+            sandbox.face,
+            text(sandbox),
+        )
+
+    def delete_sandbox(self, sandbox_id: str) -> None:
+        """Delete a sandbox's row."""
+        self._db.write("DELETE FROM sandboxes WHERE id = ?", sandbox_id)
+
+    def sandboxes(self) -> list[Sandbox]:
+        """Give all sandboxes, oldest first."""
+        return [read(doc, Sandbox) for (doc,) in self._db.rows("SELECT doc FROM sandboxes ORDER BY rowid")]
+
+    def sandbox(self, sandbox_id: str) -> Sandbox | None:
+        """Give the sandbox of that id."""
+        row = self._db.row("SELECT doc FROM sandboxes WHERE id = ?", sandbox_id)
+        return read(row[0], Sandbox) if row else None
+
+    def find_sandbox(self, ref: str) -> Sandbox:
+        """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument."""
+        return read(self._find("sandboxes", "sandbox", ref), Sandbox)
