@@ -138,6 +138,8 @@ def execute(session: Session, name: str, command: tuple[str, ...]) -> None:
     The exit status is CMD's. Only the network is the sandbox's: files, processes and users stay the host's. Needs root. The exit
     status is 127 where CMD is not found and 126 where it cannot be run.
     """
+    if command[0] == "--" and len(command) > 1:  # it ends our options, as in docker exec and kubectl exec
+        command = command[1:]
     view = session.get(sandbox_path(name), SandboxView)
     if session.explain:
         session.backend.commands.append(f"nsenter --net={shlex.quote(view.netns)} {shlex.join(command)}")

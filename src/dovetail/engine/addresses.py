@@ -8,7 +8,7 @@ import msgspec
 
 from dovetail.engine.core import Core
 from dovetail.engine.subnets import DOCKER
-from dovetail.errors import NotFound
+from dovetail.errors import AddressInUse, NotFound
 from dovetail.model.addresses import IPAddress, IPInterface, interface_in
 from dovetail.model.pool import AddressRequest, Pool, PoolRequest
 
@@ -89,9 +89,18 @@ class Addresses:
         with self._core.tracer.step("ipam", "request address", pool=pool_id) as step:
             if request.address is not None and self._replayed_address(pool_id, request.address):
                 return interface_in(request.address, self.pool(pool_id).subnet)
-            interface = self._core.ipam(_IPAM).request_address(pool_id, request)
+            with self._core.store.transaction():
+                if request.kind == "docker" and request.address is not None:
+                    self._refuse_taken(pool_id, request.address)
+                interface = self._core.ipam(_IPAM).request_address(pool_id, request)
             step.detail = {**step.detail, "address": str(interface)}
             return interface
+
+    def _refuse_taken(self, pool_id: str, address: IPAddress) -> None:
+        """Refuse an address of another container: both are Docker's, so IPAM could not tell them apart."""
+        row = self._core.store.address(pool_id, address)
+        if row is not None and row.owner == DOCKER:
+            raise AddressInUse(f"address {address} is in use by a Docker container", hint="choose another address")
 
     def release(self, pool_id: str, address: IPAddress, owner: str) -> None:
         """Give an address back if `owner` holds it; else nothing happens."""

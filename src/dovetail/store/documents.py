@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from dovetail.errors import AlreadyExists, Conflict, InvalidArgument, NotFound
 from dovetail.model.codec import decode, encode
@@ -25,7 +25,7 @@ def read(doc: str, kind: type[T]) -> T:
 
 def read_often(doc: str, kind: type[T]) -> T:
     """Read a document of a kind that has few and is read by every operation: the same text, the same value."""
-    value: T = _remembered(doc, kind)
+    value: T = _remembered(doc, cast("Any", kind))
     return value
 
 
