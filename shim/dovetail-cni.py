@@ -4,10 +4,9 @@
 The frame is described in src/dovetail/cni/frame.py.
 """
 
+import _socket
 import os
 import sys
-
-import _socket
 
 
 def settings():
@@ -73,7 +72,10 @@ def main():
         os.lseek(memory, 0, os.SEEK_SET)
         os.dup2(memory, 0)
         os.environ["DOVETAIL_CNI_TYPE"] = plugin
-        os.environ["DOVETAIL_RUN_DIR"], os.environ["DOVETAIL_STATE_DIR"] = found["run_dir"], found["state_dir"]
+        os.environ["DOVETAIL_RUN_DIR"], os.environ["DOVETAIL_STATE_DIR"] = (
+            found["run_dir"],
+            found["state_dir"],
+        )
         os.execvp(found["python"], [found["python"], "-I", "-m", "dovetail.cli.plugin_main"])
     os.write(1, out)
     os.write(2, err)

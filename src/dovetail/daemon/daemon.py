@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -35,14 +36,7 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
     metrics = Metrics(engine)
     engine.tracer.add_sink(logs.operation)
     engine.tracer.add_sink(metrics.operation)
-    given = inherited()
-    os.makedirs(docker_plugin_dir, mode=0o755, exist_ok=True)
-    paths = {
-        "api": (os.path.join(run_dir, "api.sock"), _API_MODE),
-        "cni": (os.path.join(run_dir, "cni.sock"), _PRIVATE_MODE),
-        "docker": (os.path.join(docker_plugin_dir, "dovetail.sock"), _PRIVATE_MODE),
-    }
-    sockets = {name: given.get(name) or listen(path, mode) for name, (path, mode) in paths.items()}
+    sockets, made = _sockets(run_dir, docker_plugin_dir)
     report = engine.reconcile()
     for sentence in [*report.restored, *report.released, *report.removed, *report.failed]:
         logs.note("reconciled", what=sentence)
@@ -53,25 +47,42 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
         UnixHTTPServer(sockets["docker"], _plugin(PluginServer(engine))),
         ShimServer(sockets["cni"], engine),
     ]
-    threads = [threading.Thread(target=server.serve_forever, daemon=True) for server in servers]
+    logs.note("ready", run_dir=run_dir, state_dir=state_dir)
+    _serve_until_told_to_stop(servers)
+    watcher.stop()
+    for listening in sockets.values():
+        listening.close()
+    for path in made:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+    logs.note("stopped")
+    return 0
+
+
+def _sockets(run_dir: str, docker_plugin_dir: str) -> tuple[dict[str, socket.socket], list[str]]:
+    """Take systemd's sockets and make the others; gives them by name, and the paths that were made here."""
+    given = inherited()
+    os.makedirs(docker_plugin_dir, mode=0o755, exist_ok=True)
+    wanted = {
+        "api": (os.path.join(run_dir, "api.sock"), _API_MODE),
+        "cni": (os.path.join(run_dir, "cni.sock"), _PRIVATE_MODE),
+        "docker": (os.path.join(docker_plugin_dir, "dovetail.sock"), _PRIVATE_MODE),
+    }
+    sockets = {name: given.get(name) or listen(path, mode) for name, (path, mode) in wanted.items()}
+    return sockets, [path for name, (path, _) in wanted.items() if name not in given]
+
+
+def _serve_until_told_to_stop(servers: list[UnixHTTPServer | ShimServer]) -> None:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    for thread in threads:
-        thread.start()
+    for server in servers:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
     _notify("READY=1")
-    logs.note("ready", run_dir=run_dir, state_dir=state_dir)
     stopping.wait()
     _notify("STOPPING=1")
     for server in servers:
         server.shutdown()
-    watcher.stop()
-    for name, (path, _) in paths.items():
-        sockets[name].close()
-        if name not in given and os.path.exists(path):
-            os.unlink(path)
-    logs.note("stopped")
-    return 0
 
 
 def _plugin(server: PluginServer) -> Handler:

@@ -100,7 +100,9 @@ class Addresses:
         """Refuse an address of another container: both are Docker's, so IPAM could not tell them apart."""
         row = self._core.store.address(pool_id, address)
         if row is not None and row.owner == DOCKER:
-            raise AddressInUse(f"address {address} is in use by a Docker container", hint="choose another address")
+            raise AddressInUse(
+                f"address {address} is in use by a Docker container", hint="choose another address"
+            )
 
     def release(self, pool_id: str, address: IPAddress, owner: str) -> None:
         """Give an address back if `owner` holds it; else nothing happens."""
