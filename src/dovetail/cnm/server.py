@@ -21,7 +21,7 @@ from dovetail.model.names import short
 __all__ = ["CONTENT_TYPE", "PluginServer", "error_body"]
 
 CONTENT_TYPE = "application/vnd.docker.plugins.v1.2+json"
-_LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger("dovetail")
 
 Handler = Callable[[bytes, Step], object]
 
@@ -83,7 +83,7 @@ class PluginServer:
         except Exception as exc:
             status = next((code for kind, code in _STATUS if isinstance(exc, kind)), 500)
             if not hasattr(exc, "hint") and not isinstance(exc, ExceptionGroup):
-                _LOG.exception("event=defect method=%s", method)
+                _LOG.exception("defect", extra={"fields": {"method": method}})
                 return 500, error_body(
                     f"internal error in {method}: {type(exc).__name__}: {one_sentence(exc)}"
                 )
