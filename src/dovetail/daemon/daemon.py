@@ -1,112 +1,181 @@
-"""The daemon: one engine behind three sockets."""
+"""The daemon: one engine behind three sockets.
+
+::
+
+    <run-dir>/api.sock                    0660   HTTP: /v1/…, /metrics      the CLI, programs
+    <run-dir>/cni.sock                    0600   one frame a call           the CNI executable
+    <docker-plugin-dir>/dovetail.sock     0600   HTTP: /Type.Method         dockerd
+
+The sockets accept from the first moment and answer after store and kernel have been reconciled.
+"""
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import os
 import signal
-import socket
 import threading
-from urllib.parse import parse_qsl, urlsplit
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import NamedTuple
 
 from dovetail.api.dispatch import dispatch
+from dovetail.api.problems import Problem
 from dovetail.assembly import build_engine
 from dovetail.cni.server import ShimServer
-from dovetail.cnm.server import CONTENT_TYPE, PluginServer
-from dovetail.daemon import logs
-from dovetail.daemon.http import Answer, Handler, UnixHTTPServer
-from dovetail.daemon.metrics import CONTENT_TYPE as METRICS_TYPE
+from dovetail.cnm import server as plugin
+from dovetail.daemon import metrics
+from dovetail.daemon.http import Application, HttpServer, Request, Response
+from dovetail.daemon.logs import operation_sink, set_up
 from dovetail.daemon.metrics import Metrics
-from dovetail.daemon.sockets import inherited, listen
+from dovetail.daemon.sockets import Listening, from_systemd, hold_run_dir, listen
+from dovetail.daemon.systemd import notify
 from dovetail.daemon.watcher import FirewallWatcher
 from dovetail.engine.engine import Engine
+from dovetail.engine.report import Report
+from dovetail.errors import DovetailError, PermissionDenied
+from dovetail.model.codec import encode
 
 __all__ = ["run"]
 
-_API_MODE, _PRIVATE_MODE = 0o660, 0o600
+_DRAIN_S = 20.0
+_MODES = {"api": 0o660, "cni": 0o600, "docker": 0o600}
+
+
+class _Service(NamedTuple):
+    """Something that serves one socket on a thread."""
+
+    thread: threading.Thread
+    shutdown: Callable[[], None]
 
 
 def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
-    """Serve until SIGTERM or SIGINT; gives the exit status.
+    """Serve until SIGTERM or SIGINT; gives the exit status. Raises DovetailError where it cannot start.
 
-    Store and kernel are reconciled before the first request is answered. Needs root.
+    Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. With sockets from systemd (names ``api``, ``docker``, ``cni``) those
+    are used and left in place; others are made, and removed at the end.
     """
-    logs.set_up()
-    engine = build_engine(state_dir=state_dir, run_dir=run_dir)
-    metrics = Metrics(engine)
-    engine.tracer.add_sink(logs.operation)
-    engine.tracer.add_sink(metrics.operation)
-    sockets, made = _sockets(run_dir, docker_plugin_dir)
-    report = engine.reconcile()
-    for sentence in [*report.restored, *report.released, *report.removed, *report.failed]:
-        logs.note("reconciled", what=sentence)
-    watcher = FirewallWatcher(engine)
-    watcher.start()
-    servers: list[UnixHTTPServer | ShimServer] = [
-        UnixHTTPServer(sockets["api"], _api(engine, metrics)),
-        UnixHTTPServer(sockets["docker"], _plugin(PluginServer(engine))),
-        ShimServer(sockets["cni"], engine),
-    ]
-    logs.note("ready", run_dir=run_dir, state_dir=state_dir)
-    _serve_until_told_to_stop(servers)
-    watcher.stop()
-    for listening in sockets.values():
-        listening.close()
-    for path in made:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-    logs.note("stopped")
+    logger = set_up(os.environ)
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    with ExitStack() as stack:
+        _make_directory(run_dir)
+        stack.enter_context(hold_run_dir(run_dir))
+        sockets = _sockets(run_dir, docker_plugin_dir, stack)
+        engine = build_engine(state_dir=state_dir, run_dir=run_dir)
+        stack.callback(engine.core.store.close)
+        counters = Metrics(engine)
+        engine.tracer.add_sink(operation_sink(logger))
+        engine.tracer.add_sink(counters.sink)
+        watcher = FirewallWatcher(
+            engine
+        )  # listens before the reconciliation, so that it misses nothing after
+        stack.callback(watcher.stop, _DRAIN_S)
+        _tell(logger, engine.reconcile())
+        watcher.start()
+        services = _serve(sockets, engine, counters)
+        paths = {name: listening.path for name, listening in sockets.items()}
+        logger.info("ready", extra={"fields": {"pid": os.getpid(), **paths}})
+        notify(os.environ, "READY=1")
+        stop.wait()
+        notify(os.environ, "STOPPING=1")
+        logger.info("stopping")
+        _stop(services)
+    logger.info("stopped")
     return 0
 
 
-def _sockets(run_dir: str, docker_plugin_dir: str) -> tuple[dict[str, socket.socket], list[str]]:
-    """Take systemd's sockets and make the others; gives them by name, and the paths that were made here."""
-    given = inherited()
-    os.makedirs(docker_plugin_dir, mode=0o755, exist_ok=True)
-    wanted = {
-        "api": (os.path.join(run_dir, "api.sock"), _API_MODE),
-        "cni": (os.path.join(run_dir, "cni.sock"), _PRIVATE_MODE),
-        "docker": (os.path.join(docker_plugin_dir, "dovetail.sock"), _PRIVATE_MODE),
+def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str, Listening]:
+    sockets = from_systemd(os.environ, os.getpid())
+    for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
+        os.environ.pop(name, None)
+    places = {
+        "api": os.path.join(run_dir, "api.sock"),
+        "cni": os.path.join(run_dir, "cni.sock"),
+        "docker": os.path.join(docker_plugin_dir, "dovetail.sock") if docker_plugin_dir else "",
     }
-    sockets = {name: given.get(name) or listen(path, mode) for name, (path, mode) in wanted.items()}
-    return sockets, [path for name, (path, _) in wanted.items() if name not in given]
+    for name, path in places.items():
+        if path and name not in sockets:
+            _make_directory(os.path.dirname(path))
+            sockets[name] = listen(path, _MODES[name])
+    for listening in sockets.values():
+        stack.callback(listening.close)
+    return sockets
 
 
-def _serve_until_told_to_stop(servers: list[UnixHTTPServer | ShimServer]) -> None:
-    stopping = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stopping.set())
-    for server in servers:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-    _notify("READY=1")
-    stopping.wait()
-    _notify("STOPPING=1")
-    for server in servers:
-        server.shutdown()
+def _serve(sockets: dict[str, Listening], engine: Engine, counters: Metrics) -> list[_Service]:
+    services = []
+    for name, listening in sockets.items():
+        if name == "cni":
+            shims = ShimServer(listening.socket, engine)
+            serve, shutdown = shims.serve_forever, shims.shutdown
+        else:
+            application = _api(engine, counters) if name == "api" else _docker(engine)
+            server = HttpServer(listening.socket, application)
+            serve, shutdown = server.serve_forever, _bounded(server)
+        thread = threading.Thread(target=serve, daemon=True, name=name)
+        thread.start()
+        services.append(_Service(thread, shutdown))
+    return services
 
 
-def _plugin(server: PluginServer) -> Handler:
-    def handle(_: str, path: str, body: bytes) -> Answer:
-        return (*server.handle(path, body), CONTENT_TYPE)
-
-    return handle
+def _bounded(server: HttpServer) -> Callable[[], None]:
+    return lambda: server.shutdown(_DRAIN_S)
 
 
-def _api(engine: Engine, metrics: Metrics) -> Handler:
-    def handle(method: str, path: str, body: bytes) -> Answer:
-        split = urlsplit(path)
-        if split.path == "/metrics":
-            return 200, metrics.text(), METRICS_TYPE
-        reply = dispatch(engine, method, split.path, dict(parse_qsl(split.query)), body)
-        return reply.status, reply.payload, "application/json"
-
-    return handle
+def _stop(services: list[_Service]) -> None:
+    """Stop all at once, so that the longest request decides how long it takes."""
+    stoppers = [threading.Thread(target=service.shutdown, daemon=True) for service in services]
+    for stopper in stoppers:
+        stopper.start()
+    for thread in (*stoppers, *(service.thread for service in services)):
+        thread.join(timeout=_DRAIN_S)
 
 
-def _notify(state: str) -> None:
-    """Tell systemd (sd_notify(3)); nothing without it."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-            notify.connect("\0" + address[1:] if address.startswith("@") else address)
-            notify.send(state.encode())
+def _api(engine: Engine, counters: Metrics) -> Application:
+    def answer(request: Request) -> Response:
+        if request.path == "/metrics" and request.method in {"GET", "HEAD"}:
+            return Response(200, counters.render(), metrics.CONTENT_TYPE)
+        reply = dispatch(engine, request.method, request.path, request.query, request.body)
+        return Response(reply.status, reply.payload)
+
+    def refuse(status: int, message: str) -> Response:
+        return Response(status, encode(Problem(error=message, kind="InvalidArgument")))
+
+    return Application(answer, refuse)
+
+
+def _docker(engine: Engine) -> Application:
+    plugin_server = plugin.PluginServer(engine)
+
+    def answer(request: Request) -> Response:
+        if request.method != "POST":
+            return refuse(405, f"{request.method} is no method of the plugin protocol: it takes POST")
+        return Response(*plugin_server.handle(request.path, request.body), plugin.CONTENT_TYPE)
+
+    def refuse(status: int, message: str) -> Response:
+        return Response(status, plugin.error_body(message), plugin.CONTENT_TYPE)
+
+    return Application(answer, refuse)
+
+
+def _tell(logger: logging.Logger, report: Report) -> None:
+    for event, sentences in (
+        ("restored", report.restored),
+        ("released", report.released),
+        ("removed", report.removed),
+    ):
+        for sentence in sentences:
+            logger.info(event, extra={"fields": {"what": sentence}})
+    for sentence in report.failed:
+        logger.warning("not repaired", extra={"fields": {"what": sentence}})
+
+
+def _make_directory(path: str) -> None:
+    try:
+        os.makedirs(path, mode=0o755, exist_ok=True)
+    except PermissionError as exc:
+        raise PermissionDenied(f"no permission to make {path}", hint="run as root") from exc
+    except OSError as exc:
+        raise DovetailError(f"the directory {path} cannot be made: {exc.strerror}") from exc

@@ -1,121 +1,225 @@
-"""HTTP/1.1 over unix sockets on threads, for the Docker plugin socket and the API socket.
+"""HTTP over a unix socket: a thread a connection, and every answer a whole reply.
 
-Python's own server: dockerd 20.10 sends an empty Host header and retries a broken connection for
-15 s, so what matters is that every request, however malformed, gets a JSON answer.
+Why not a framework: dockerd 20.10 sends an empty ``Host``, retries what is dropped for 15 s and then with
+an empty body, and prints what it gets, so even what cannot be parsed gets a status and JSON of the
+application's own form; and an idle connection is never closed from this side while the daemon runs
+(docs/adr/0003-http-server.md).
 """
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
+import os
+import select
 import socket
-import socketserver
+import threading
+import time
 from collections.abc import Callable
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
-from typing import TypeAlias
+from typing import NamedTuple
+from urllib.parse import parse_qsl, urlsplit
 
-import msgspec
+__all__ = ["Application", "HttpServer", "Request", "Response"]
 
-__all__ = ["Answer", "Handler", "UnixHTTPServer"]
-
-Answer: TypeAlias = tuple[int, bytes, str]
-"""HTTP status, body, content type."""
-Handler: TypeAlias = Callable[[str, str, bytes], Answer]
-"""(method, path with query, body) to an answer; it must not raise."""
-
-_BODY_BYTES = 4 << 20
-_IDLE_S = 300.0
+_LOG = logging.getLogger("dovetail")
+_BODY_BYTES = 4 * 1024 * 1024
+_REQUEST_S = 30.0  # from the first byte of a request to its last
+_LINE_BYTES = 65536
+_DISCARD_BYTES = 1 << 16
 
 
-class UnixHTTPServer(socketserver.ThreadingMixIn, socketserver.BaseServer):
-    """Serves requests on a listening unix socket that is given to it; a thread a connection."""
+class Request(NamedTuple):
+    """A request; `query` with one value a key, the last."""
 
-    daemon_threads = True
-    block_on_close = False
-
-    def __init__(self, listening: socket.socket, handler: Handler) -> None:
-        super().__init__("", _RequestHandler)
-        self.handler = handler
-        self.socket = listening
-
-    def fileno(self) -> int:
-        """Give the listening descriptor to the selector."""
-        return self.socket.fileno()
-
-    def get_request(self) -> tuple[socket.socket, str]:
-        """Accept a connection."""
-        connection, _ = self.socket.accept()
-        connection.settimeout(_IDLE_S)
-        return connection, ""
-
-    def shutdown_request(self, request: socket.socket | tuple[bytes, socket.socket]) -> None:
-        """Close a connection."""
-        if isinstance(request, socket.socket):
-            request.close()
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Let a connection that broke go: the peer has noticed already."""
+    method: str
+    path: str
+    query: dict[str, str]
+    body: bytes
 
 
-class _RequestHandler(BaseHTTPRequestHandler):
-    server: UnixHTTPServer
+class Response(NamedTuple):
+    """A whole reply."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+
+
+class Application(NamedTuple):
+    """What a server serves. `answer` may block and raise; `refuse` writes the body of an error."""
+
+    answer: Callable[[Request], Response]
+    refuse: Callable[[int, str], Response]
+
+
+class HttpServer:
+    """Serves `application` to whoever connects to `listening`, until `shutdown`."""
+
+    def __init__(self, listening: socket.socket, application: Application) -> None:
+        self.application = application
+        self._listening = listening
+        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+        self._lock = threading.Lock()
+        self._connections: dict[socket.socket, threading.Thread] = {}
+        self._busy: set[socket.socket] = set()
+        self.stopping = False
+
+    def serve_forever(self) -> None:
+        """Accept until `shutdown`."""
+        self._listening.setblocking(False)
+        while True:
+            ready, _, _ = select.select([self._listening.fileno(), self._stop_read], [], [])
+            if self._stop_read in ready:
+                return
+            try:
+                connection, _ = self._listening.accept()
+            except BlockingIOError:
+                continue
+            except OSError as exc:  # out of descriptors or memory: those under way may free some
+                _LOG.warning("accept failed", extra={"fields": {"error": str(exc)}})
+                time.sleep(0.1)
+                continue
+            connection.setblocking(True)
+            thread = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="http")
+            with self._lock:
+                self._connections[connection] = thread
+            thread.start()
+
+    def shutdown(self, timeout_s: float) -> None:
+        """Stop accepting, close what is idle, and wait for the requests under way."""
+        os.write(self._stop_write, b"x")
+        with self._lock:
+            self.stopping = True
+            idle = [connection for connection in self._connections if connection not in self._busy]
+            threads = list(self._connections.values())
+        for connection in idle:
+            with contextlib.suppress(OSError):
+                connection.shutdown(socket.SHUT_RD)
+        deadline = time.monotonic() + timeout_s
+        for thread in threads:
+            thread.join(timeout=max(0.0, deadline - time.monotonic()))
+
+    def begin(self, connection: socket.socket) -> None:
+        """Note that a request has begun to arrive."""
+        with self._lock:
+            self._busy.add(connection)
+
+    def end(self, connection: socket.socket) -> None:
+        """Note that it is answered."""
+        with self._lock:
+            self._busy.discard(connection)
+
+    def _serve(self, connection: socket.socket) -> None:
+        try:
+            _Connection(connection, ("", 0), self)  # type: ignore[arg-type]  # it asks no more of its server
+        except OSError as exc:
+            _LOG.debug("connection broke off", extra={"fields": {"error": str(exc)}})
+        except Exception:  # the edge: a thread's traceback belongs into the log
+            _LOG.exception("connection failed")
+        finally:
+            with self._lock:
+                self._connections.pop(connection, None)
+                self._busy.discard(connection)
+            connection.close()
+
+
+class _Connection(BaseHTTPRequestHandler):
+    """One connection: reads requests and writes the application's replies."""
+
     protocol_version = "HTTP/1.1"
+    default_request_version = "HTTP/1.1"  # so that an error about a line without a version has a head, too
     server_version = "dovetail"
     sys_version = ""
+    server: HttpServer  # type: ignore[assignment]
 
-    def do_POST(self) -> None:
+    def handle_one_request(self) -> None:
+        """Read and answer one request; the time it may take starts with its first byte."""
+        self.close_connection = True
+        self.connection.settimeout(None)
+        if not self.rfile.peek(1):  # type: ignore[attr-defined]  # a BufferedReader, rbufsize is not 0
+            return
+        self.server.begin(self.connection)
+        try:
+            self.connection.settimeout(_REQUEST_S)
+            self.raw_requestline = self.rfile.readline(_LINE_BYTES + 1)
+            if len(self.raw_requestline) > _LINE_BYTES:
+                self.requestline = self.command = ""
+                self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+            elif self.parse_request():
+                self._answer()
+        except TimeoutError:
+            self.send_error(HTTPStatus.REQUEST_TIMEOUT)
+        finally:
+            self.server.end(self.connection)
+            if self.server.stopping:
+                self.close_connection = True
+
+    def _answer(self) -> None:
         body = self._body()
-        if body is not None:
-            self._answer(*self.server.handler(self.command, self.path, body))
-
-    do_GET = do_DELETE = do_PUT = do_POST  # noqa: N815 - the names http.server looks for
+        if body is None:
+            return
+        parts = urlsplit(self.path)
+        request = Request(
+            self.command, parts.path, dict(parse_qsl(parts.query, keep_blank_values=True)), body
+        )
+        try:
+            response = self.server.application.answer(request)
+        except Exception as exc:  # the edge: a defect must not drop the connection
+            _LOG.exception("request failed", extra={"fields": {"path": parts.path}})
+            response = self.server.application.refuse(500, f"internal error: {type(exc).__name__}: {exc}")
+        self._send(response)
 
     def _body(self) -> bytes | None:
-        if "chunked" in self.headers.get("Transfer-Encoding", "").lower():
-            return self._chunks()
-        length = self.headers.get("Content-Length", "0")
-        if not length.isdigit():
-            return self._refuse(400, f"Content-Length {length!r} is not a number")
-        if int(length) > _BODY_BYTES:
-            return self._refuse(413, f"the request is larger than {_BODY_BYTES} bytes")
-        return self.rfile.read(int(length))
+        """Read the body; None after answering an error."""
+        if self.headers.get("Transfer-Encoding"):  # no client of ours streams a body
+            self.send_error(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
+            return None
+        text = self.headers.get("Content-Length", "0").strip()
+        if not (text.isascii() and text.isdigit()):
+            self.send_error(HTTPStatus.BAD_REQUEST, f"{text!r} is not a Content-Length")
+            return None
+        length = int(text)
+        if length > _BODY_BYTES:
+            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of {length} bytes is too large")
+            return None
+        body = self.rfile.read(length)
+        if len(body) < length:
+            self.send_error(HTTPStatus.BAD_REQUEST, f"the body ends after {len(body)} of {length} bytes")
+            return None
+        return body
 
-    def _chunks(self) -> bytes | None:
-        body = b""
-        while True:
-            size = self.rfile.readline(64).split(b";")[0].strip()
-            try:
-                length = int(size, 16)
-            except ValueError:
-                return self._refuse(400, "a chunk has no size")
-            if length == 0:
-                while self.rfile.readline(1024).strip():
-                    pass
-                return body
-            body += self.rfile.read(length)
-            self.rfile.readline(8)
-            if len(body) > _BODY_BYTES:
-                return self._refuse(413, f"the request is larger than {_BODY_BYTES} bytes")
-
-    def _refuse(self, status: int, text: str) -> bytes | None:
-        self.send_error(status, text)
-        return None
+    def _send(self, response: Response) -> None:
+        head = io.BytesIO()
+        phrase = HTTPStatus(response.status).phrase
+        head.write(f"HTTP/1.1 {response.status} {phrase}\r\n".encode("ascii"))
+        head.write(
+            f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n".encode()
+        )
+        if self.close_connection or self.server.stopping:
+            head.write(b"Connection: close\r\n")
+        head.write(b"\r\n")
+        if self.command != "HEAD":
+            head.write(response.body)
+        self.wfile.write(head.getvalue())
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a malformed request with JSON in every dialect we speak."""
-        text = message or explain or "bad request"
-        body = msgspec.json.encode({"Err": text, "Error": text, "error": text})
+        """Answer what is no request with the application's own form of an error, and close.
+
+        What has arrived and was not read is taken off first: closing with it would reset the
+        connection, and the reply could be lost.
+        """
         self.close_connection = True
-        self._answer(code, body, "application/json")
+        self.command = getattr(self, "command", None) or ""
+        status = HTTPStatus(code)
+        self._send(self.server.application.refuse(status.value, message or status.phrase))
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(1.0)
+            while self.connection.recv(_DISCARD_BYTES):
+                pass
 
-    def _answer(self, status: int, body: bytes, content_type: str) -> None:
-        if self.request_version == "HTTP/0.9":
-            self.request_version = "HTTP/1.1"  # or the status line would be left out
-        self.send_response(status)
-        self.send_header("Content-Type", content_type)
-        self.send_header("Content-Length", str(len(body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - its name in http.server
-        """Stay quiet: the tracer's sink writes one line an operation."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Log nothing: the tracer's sink writes a line for each operation."""

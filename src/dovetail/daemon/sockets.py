@@ -1,70 +1,142 @@
-"""The daemon's sockets: born with their mode, taken from systemd where it made them."""
+"""The daemon's three listening sockets: made with the right mode, or taken from systemd."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import os
 import socket
 import stat
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
-from dovetail.errors import AlreadyExists, DovetailError, PermissionDenied, StoreError
+from dovetail.errors import Conflict, DovetailError, InvalidArgument, PermissionDenied
 
-__all__ = ["inherited", "listen"]
+__all__ = ["Listening", "from_systemd", "hold_run_dir", "listen"]
 
-_FIRST = 3  # SD_LISTEN_FDS_START, sd_listen_fds(3)
+_UCRED = struct.Struct("=iII")  # struct ucred, include/linux/socket.h
 _BACKLOG = 512
+_FIRST_FD = 3  # SD_LISTEN_FDS_START, sd-daemon.h
+_PATH_BYTES = 107  # sun_path of struct sockaddr_un holds 108 with its final NUL, include/uapi/linux/un.h
 
 
-def inherited() -> dict[str, socket.socket]:
-    """Take the sockets that systemd passed, by FileDescriptorName; empty without socket activation."""
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return {}
-    names = os.environ.get("LISTEN_FDNAMES", "").split(":")
-    count = int(os.environ.get("LISTEN_FDS", "0"))
-    for variable in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
-        os.environ.pop(variable, None)
-    return {name: socket.socket(fileno=_FIRST + index) for index, name in enumerate(names[:count])}
+class Listening:
+    """A listening socket and its path; `made` by us, so that we remove it at the end."""
+
+    def __init__(self, bound: socket.socket, path: str, *, made: bool) -> None:
+        self.socket = bound
+        self.path = path
+        self._inode = os.stat(path).st_ino if made else 0
+
+    def close(self) -> None:
+        """Close the socket, and remove its file if it is the one that was made."""
+        self.socket.close()
+        with contextlib.suppress(OSError):
+            if self._inode and os.stat(self.path).st_ino == self._inode:
+                os.unlink(self.path)
 
 
-def listen(path: str, mode: int) -> socket.socket:
-    """Bind and listen at `path` with `mode` from birth.
+def listen(path: str, mode: int) -> Listening:
+    """Make a listening socket at `path` that has `mode` from its birth: no moment in which others may connect.
 
-    A socket file that a dead daemon left is replaced; one that answers raises AlreadyExists.
+    The file of a daemon that is dead is replaced. Call before other threads run: the umask is the process's.
+    Raises Conflict naming the process that listens there, InvalidArgument, PermissionDenied.
     """
-    _clear(path)
-    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    if len(os.fsencode(path)) > _PATH_BYTES:
+        raise InvalidArgument(
+            f"the path {path} is too long for a socket",
+            hint=f"at most {_PATH_BYTES} bytes: use a shorter directory",
+        )
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     before = os.umask(0o777 & ~mode)
     try:
-        listening.bind(path)
-        listening.listen(_BACKLOG)
+        _remove_stale(path)
+        made.bind(path)
+        made.listen(_BACKLOG)
     except OSError as exc:
-        listening.close()
-        raise _meaning(path, exc) from exc
+        made.close()
+        raise _sentence(path, exc) from exc
+    except DovetailError:
+        made.close()
+        raise
     finally:
         os.umask(before)
-    return listening
+    return Listening(made, path, made=True)
 
 
-def _clear(path: str) -> None:
+def _remove_stale(path: str) -> None:
     try:
-        if not stat.S_ISSOCK(os.lstat(path).st_mode):
-            raise AlreadyExists("file", path, hint="it is not a socket: move it away")
+        kind = os.lstat(path).st_mode
     except FileNotFoundError:
         return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.settimeout(2)
+    if not stat.S_ISSOCK(kind):
+        raise Conflict(f"{path} is there and is not a socket", hint="remove it, or choose another directory")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as probe:
         try:
+            probe.settimeout(1.0)
             probe.connect(path)
         except OSError as exc:
-            if exc.errno in {errno.ECONNREFUSED, errno.ENOENT}:
-                os.unlink(path)
-                return
-        raise AlreadyExists("daemon", path, hint="another dovetail daemon listens there: stop it first")
+            if exc.errno != errno.ECONNREFUSED:
+                raise
+        else:
+            pid, _, _ = _UCRED.unpack(probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
+            raise Conflict(f"process {pid} listens on {path} already", hint="stop that daemon first")
+    os.unlink(path)
 
 
-def _meaning(path: str, exc: OSError) -> DovetailError:
-    if exc.errno in {errno.EACCES, errno.EPERM}:
-        return PermissionDenied(
-            f"no permission to make the socket {path}", hint="run as root, or give --run-dir"
-        )
-    return StoreError(f"the socket {path} cannot be made: {exc.strerror}")
+def _sentence(path: str, error: OSError) -> DovetailError:
+    if isinstance(error, PermissionError):
+        return PermissionDenied(f"no permission to make the socket {path}", hint="run as root")
+    return InvalidArgument(f"the socket {path} cannot be made: {error.strerror or error}")
+
+
+def from_systemd(environ: Mapping[str, str], pid: int) -> dict[str, Listening]:
+    """Take the sockets that systemd passed, by their FileDescriptorName; nothing where it passed none.
+
+    Their files are systemd's: they stay, so that a caller waits while the daemon restarts.
+    Source: sd_listen_fds_with_names(3).
+    """
+    if environ.get("LISTEN_PID") != str(pid):
+        return {}
+    count = int(environ.get("LISTEN_FDS", "0"))
+    names = environ.get("LISTEN_FDNAMES", "").split(":")
+    found: dict[str, Listening] = {}
+    for offset in range(count):
+        descriptor = _FIRST_FD + offset
+        os.set_inheritable(descriptor, False)
+        name = names[offset] if offset < len(names) else ""
+        passed = socket.socket(fileno=descriptor)
+        path = passed.getsockname()
+        if passed.family != socket.AF_UNIX or name not in {"api", "docker", "cni"}:
+            raise InvalidArgument(
+                f"systemd passed socket {name or descriptor!r}, which dovetail does not know",
+                hint="FileDescriptorName must be api, docker or cni",
+            )
+        found[name] = Listening(passed, os.fsdecode(path), made=False)
+    return found
+
+
+@contextmanager
+def hold_run_dir(run_dir: str) -> Iterator[None]:
+    """Be the only daemon on `run_dir`; raises Conflict naming the process that is."""
+    path = os.path.join(run_dir, "daemon.pid")
+    try:
+        held = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise _sentence(path, exc) from exc
+    try:
+        try:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pid = os.pread(held, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise Conflict(
+                f"process {pid} is the daemon of {run_dir} already", hint="stop it first"
+            ) from None
+        os.ftruncate(held, 0)
+        os.pwrite(held, f"{os.getpid()}\n".encode("ascii"), 0)
+        yield
+        os.unlink(path)
+    finally:
+        os.close(held)

@@ -1,63 +1,83 @@
-"""Notices when another program takes something out of the firewall, and puts ours back.
+"""Watches the host's firewall, so that what another program takes out of it comes back.
 
-``nft flush ruleset`` and a restart of dockerd (which sets FORWARD to DROP) are seen as nftables
-notifications (NFNLGRP_NFTABLES, include/uapi/linux/netfilter/nfnetlink.h); what comes within a
-fifth of a second is answered once.
+``nft flush ruleset`` takes our table away, a dockerd that starts may set the policy of FORWARD to DROP
+without an accept for our bridges. The engine's own changes are elements of sets, which the watcher
+passes over, so it does not run after each container; and what it restores is nothing when all is there.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import select
-import socket
 import threading
+import time
 
 from dovetail.engine.engine import Engine
 from dovetail.errors import DovetailError, one_sentence
+from dovetail.kernel.nft_events import FirewallEvents
 
 __all__ = ["FirewallWatcher"]
 
-_NETLINK_NETFILTER = 12
-_SOL_NETLINK, _ADD_MEMBERSHIP = 270, 1
-_NFNLGRP_NFTABLES = 7
+_LOG = logging.getLogger("dovetail")
 _QUIET_S = 0.2
-_log = logging.getLogger("dovetail")
+_AT_MOST_S = 2.0
+_ANYWAY_S = 60.0  # the legacy iptables programs change another firewall, which has no events
 
 
-class FirewallWatcher(threading.Thread):
-    """A thread that restores the firewall after foreign changes."""
+class FirewallWatcher:
+    """A thread that calls `Engine.restore_firewall` a moment after the ruleset changed."""
 
     def __init__(self, engine: Engine) -> None:
-        super().__init__(name="firewall-watcher", daemon=True)
+        """Begin to listen in the namespace of the calling thread."""
         self._engine = engine
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER
-        )
-        self._socket.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _NFNLGRP_NFTABLES)
-        self._socket.setblocking(False)
+        self._events = FirewallEvents()
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
+        self._thread = threading.Thread(target=self._watch, daemon=True, name="firewall-watch")
 
-    def run(self) -> None:
-        """Wait for changes, let them settle, restore."""
-        while True:
-            ready, _, _ = select.select([self._socket.fileno(), self._stop_read], [], [])
-            if self._stop_read in ready:
-                return
-            self._drain()
-            try:
-                for sentence in self._engine.restore_firewall():
-                    _log.info("firewall restored", extra={"fields": {"what": sentence}})
-            except DovetailError as exc:
-                _log.warning("firewall not restored", extra={"fields": {"error": one_sentence(exc)}})
+    def start(self) -> None:
+        """Begin to watch."""
+        self._thread.start()
 
-    def stop(self) -> None:
-        """End the thread."""
+    def stop(self, timeout_s: float) -> None:
+        """End the thread, if it was started."""
         os.write(self._stop_write, b"x")
-        self.join(timeout=5)
+        if self._thread.ident is not None:
+            self._thread.join(timeout=timeout_s)
+        self._events.close()
 
-    def _drain(self) -> None:
-        while select.select([self._socket], [], [], _QUIET_S)[0]:
-            with contextlib.suppress(OSError):  # ENOBUFS: some were lost, which changes nothing
-                self._socket.recv(1 << 16)
+    def _watch(self) -> None:
+        while True:
+            changed, stopped = self._wait(_ANYWAY_S)
+            if stopped:
+                return
+            if not changed or (self._events.drain() and self._settle()):
+                self._restore()
+
+    def _wait(self, timeout_s: float) -> tuple[bool, bool]:
+        """Say whether there is news, and whether it is time to stop; neither when the time is up."""
+        news = self._events.fileno()
+        ready, _, _ = select.select([news, self._stop_read], [], [], timeout_s)
+        return news in ready, self._stop_read in ready
+
+    def _settle(self) -> bool:
+        """Wait until nothing has changed for a moment; True unless it is time to stop."""
+        deadline = time.monotonic() + _AT_MOST_S
+        while time.monotonic() < deadline:
+            changed, stopped = self._wait(_QUIET_S)
+            if stopped:
+                return False
+            if not changed:
+                return True
+            self._events.drain()
+        return True
+
+    def _restore(self) -> None:
+        try:
+            with self._engine.tracer.step("engine", "restore firewall"):
+                done = self._engine.restore_firewall()
+        except (DovetailError, OSError) as exc:
+            _LOG.warning("firewall not restored", extra={"fields": {"error": one_sentence(exc)}})
+            return
+        for sentence in done:
+            _LOG.info("firewall restored", extra={"fields": {"done": sentence}})
