@@ -25,12 +25,19 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import allocation
 from subjects import Empty, Floor, Way, go_ways, our_ways, start_daemon
 
 from dovetail.kernel.linux import LinuxKernel
 
 INSIDE = "DOVETAIL_BENCH_INSIDE"
+ROUNDS = 500  # allocations of each kind
 ROOT = Path(__file__).resolve().parents[1]
+ALLOCATION = {
+    "dense": "in one run",
+    "holes": "strewn over a /16",
+    "v6": "strewn over an IPv6 /64",
+}
 PAIRS = [
     # (question, ours, theirs, at most this part of theirs for ADD)
     ("bridge + host-local", "dovetail", "go bridge", 1 / 3),
@@ -106,6 +113,11 @@ def measure(repeats: int) -> dict[str, Any]:
                 for name, verbs in times.items()
             },
             "ratios": [ratio(medians, *pair) for pair in PAIRS],
+            "allocation": [
+                allocation.measure(count, pattern, ROUNDS)
+                for pattern in allocation.PATTERNS
+                for count in allocation.IN_USE
+            ],
             "import_ms": import_ms(repeats),
             "daemon_kb": {"idle": idle, "after": memory_kb(daemon)},
         }
@@ -191,6 +203,13 @@ def render(result: dict[str, Any]) -> str:
         lines.append(
             f"{row['what']:40}{'1 :':>5}{1 / row['ADD']:4.0f}{'1 :':>5}{1 / row['DEL']:4.0f}{goal}{verdict}"
         )
+    lines += [
+        "",
+        f"{'an address, by the number in use':40}" + "".join(f"{n:>10,}" for n in allocation.IN_USE),
+    ]
+    for pattern in allocation.PATTERNS:
+        rows = [row["allocate_ns"] / 1e6 for row in result["allocation"] if row["pattern"] == pattern]
+        lines.append(f"{ALLOCATION[pattern]:40}" + "".join(f"{ms:10.3f}" for ms in rows))
     memory = result["daemon_kb"]
     lines += [
         "",
