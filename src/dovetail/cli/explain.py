@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
+import tempfile
 
 from dovetail.assembly import build_engine
 from dovetail.engine.engine import Engine
@@ -31,5 +34,6 @@ def explaining_engine(state_dir: str, run_dir: str) -> tuple[Engine, list[str]]:
     else:
         store = SqliteStore(":memory:")
     kernel = RecordingKernel(base)
-    # os.devnull is no directory, so no lock file is made: nobody else sees this store
-    return build_engine(state_dir=os.devnull, run_dir=run_dir, kernel=kernel, store=store), kernel.commands
+    locks = tempfile.mkdtemp(prefix="dovetail-explain-")  # nobody else sees this store, so nobody is to wait
+    atexit.register(shutil.rmtree, locks, ignore_errors=True)
+    return build_engine(state_dir=locks, run_dir=run_dir, kernel=kernel, store=store), kernel.commands

@@ -16,7 +16,7 @@ from dovetail.cli.enter import FORWARDED, run_beside
 from dovetail.cli.network import connect_request, network_path
 from dovetail.cli.sandbox import sandbox_path
 from dovetail.cli.session import Session, pass_session
-from dovetail.cli.values import ADDRESS, MAC, NETWORK, PUBLISH
+from dovetail.cli.values import ADDRESS, MAC, NETWORK, PUBLISH, command_argument
 from dovetail.model.codec import decode
 
 __all__ = ["run"]
@@ -38,7 +38,7 @@ __all__ = ["run"]
 @click.option("--ip", "ips", type=ADDRESS, multiple=True, help="This address on the first network.")
 @click.option("--mac", type=MAC, default=None, help="This MAC address on the first network.")
 @click.option("-p", "--publish", type=PUBLISH, multiple=True, help="Publish a port of the first network.")
-@click.argument("command", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
+@command_argument
 @pass_session
 def run(
     session: Session, /, networks: tuple[str, ...], name: str, command: tuple[str, ...], **given: Any

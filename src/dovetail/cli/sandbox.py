@@ -15,7 +15,7 @@ from dovetail.cli.command import Noun
 from dovetail.cli.enter import replace_process
 from dovetail.cli.render import facts, moment, table
 from dovetail.cli.session import Session, pass_session
-from dovetail.cli.values import SANDBOX
+from dovetail.cli.values import SANDBOX, command_argument
 from dovetail.model.codec import decode
 from dovetail.model.names import short
 
@@ -130,7 +130,7 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
     context_settings={"allow_interspersed_args": False},
 )
 @click.argument("name", type=SANDBOX)
-@click.argument("command", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED)
+@command_argument
 @pass_session
 def execute(session: Session, name: str, command: tuple[str, ...]) -> None:
     """Run a command in a sandbox.
@@ -138,8 +138,6 @@ def execute(session: Session, name: str, command: tuple[str, ...]) -> None:
     The exit status is CMD's. Only the network is the sandbox's: files, processes and users stay the host's. Needs root. The exit
     status is 127 where CMD is not found and 126 where it cannot be run.
     """
-    if command[0] == "--" and len(command) > 1:  # it ends our options, as in docker exec and kubectl exec
-        command = command[1:]
     view = session.get(sandbox_path(name), SandboxView)
     if session.explain:
         session.backend.commands.append(f"nsenter --net={shlex.quote(view.netns)} {shlex.join(command)}")

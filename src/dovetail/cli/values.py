@@ -17,7 +17,7 @@ from dovetail.model.addresses import IPAddress, IPNetwork, parse_address, parse_
 from dovetail.model.mac import Mac
 from dovetail.model.port import parse_publish
 
-__all__ = ["ADDRESS", "CIDR", "MAC", "NETWORK", "PAIR", "PUBLISH", "SANDBOX"]
+__all__ = ["ADDRESS", "CIDR", "MAC", "NETWORK", "PAIR", "PUBLISH", "SANDBOX", "command_argument"]
 
 
 class _Parsed(click.ParamType[Any]):
@@ -75,6 +75,14 @@ def _publish(text: str) -> str:
     return text
 
 
+def _words(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
+    """Take off the ``--`` that sets the command apart: behind an argument click leaves it standing."""
+    words = value[1:] if value[:1] == ("--",) else value
+    if not words and not ctx.resilient_parsing:
+        raise click.MissingParameter(ctx=ctx, param=param)
+    return words
+
+
 def _cidr(text: str) -> IPNetwork:
     return parse_subnet(text)
 
@@ -82,6 +90,11 @@ def _cidr(text: str) -> IPNetwork:
 def _address(text: str) -> IPAddress:
     return parse_address(text)
 
+
+command_argument = click.argument(
+    "command", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_words
+)
+"""A command with its arguments, the last words of a line."""
 
 CIDR = _Parsed("cidr", _cidr)
 ADDRESS = _Parsed("ip", _address)

@@ -174,7 +174,7 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _body(self) -> bytes | None:
         """Read the body; None after answering an error."""
-        if self.headers.get("Transfer-Encoding"):
+        if self.headers.get("Transfer-Encoding"):  # no client of ours streams a body
             self.send_error(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
             return None
         text = self.headers.get("Content-Length", "0").strip()
