@@ -9,7 +9,7 @@ import click
 from dovetail.api.views import EndpointView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
-from dovetail.cli.render import facts, moment, table
+from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.model.attachment import DNS
 from dovetail.model.codec import decode
@@ -39,7 +39,7 @@ def ls(session: Session) -> None:
             view.network,
             view.container,
             view.face,
-            view.ifname or "-",
+            interface(view.ifname, view.face),
             " ".join(map(str, view.addresses)) or "-",
             " ".join(map(str, view.ports)) or "-",
             view.link or "-",

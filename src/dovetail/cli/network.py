@@ -13,7 +13,7 @@ from dovetail.api.requests import ConnectRequest, DisconnectRequest, NetworkRequ
 from dovetail.api.views import EndpointView, NetworkRow, NetworkView, SubnetView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
-from dovetail.cli.render import facts, moment, table
+from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.cli.values import ADDRESS, CIDR, MAC, NETWORK, PAIR, PUBLISH, SANDBOX
 from dovetail.model.addresses import IPAddress, IPNetwork
@@ -215,7 +215,7 @@ def _endpoint_row(endpoint: EndpointView) -> tuple[str, ...]:
     return (
         endpoint.container,
         endpoint.face,
-        endpoint.ifname or "-",
+        interface(endpoint.ifname, endpoint.face),
         " ".join(map(str, endpoint.addresses)) or "-",
         " ".join(map(str, endpoint.ports)) or "-",
         endpoint.status,

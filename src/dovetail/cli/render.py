@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-__all__ = ["Branch", "clock", "facts", "moment", "table", "tree"]
+__all__ = ["Branch", "clock", "facts", "interface", "moment", "table", "tree"]
 
 _GAP = "  "
 
@@ -56,6 +56,13 @@ def _strokes() -> tuple[str, str, str]:
     except UnicodeEncodeError:
         return "|- ", "`- ", "|  "
     return "├─ ", "└─ ", "│  "
+
+
+def interface(ifname: str, face: str) -> str:
+    """Write an interface's name; Docker is told a beginning only and numbers it itself, so ``eth`` becomes ``eth*``."""
+    if face == "docker" and ifname and not ifname[-1].isdigit():
+        return f"{ifname}*"
+    return ifname or "-"
 
 
 def clock(seconds: float) -> str:

@@ -13,7 +13,7 @@ from dovetail.api.views import SandboxView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
 from dovetail.cli.enter import replace_process
-from dovetail.cli.render import facts, moment, table
+from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.cli.values import SANDBOX, command_argument
 from dovetail.model.codec import decode
@@ -71,7 +71,12 @@ def ls(session: Session) -> None:
 
 
 def _networks(view: SandboxView) -> str:
-    return " ".join(f"{endpoint.network}:{endpoint.ifname}" for endpoint in view.endpoints) or "-"
+    return (
+        " ".join(
+            f"{endpoint.network}:{interface(endpoint.ifname, endpoint.face)}" for endpoint in view.endpoints
+        )
+        or "-"
+    )
 
 
 @sandbox.command(examples=("dovetail sandbox inspect box",))
@@ -100,7 +105,7 @@ def _describe(view: SandboxView) -> str:
     rows = [
         (
             endpoint.network,
-            endpoint.ifname,
+            interface(endpoint.ifname, endpoint.face),
             " ".join(map(str, endpoint.addresses)) or "-",
             " ".join(map(str, endpoint.ports)) or "-",
             short(endpoint.id),

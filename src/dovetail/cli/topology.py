@@ -7,7 +7,7 @@ import click
 from dovetail.api.topology import Topology
 from dovetail.api.views import EndpointView, NetworkView, SandboxView
 from dovetail.cli.command import Verb
-from dovetail.cli.render import Branch, tree
+from dovetail.cli.render import Branch, interface, tree
 from dovetail.cli.session import Session, pass_session
 from dovetail.model.codec import decode
 
@@ -52,7 +52,7 @@ def _cells(endpoint: EndpointView) -> tuple[str, ...]:
     return (
         endpoint.container,
         endpoint.face,
-        endpoint.ifname or "-",
+        interface(endpoint.ifname, endpoint.face),
         " ".join(map(str, endpoint.addresses)),
         endpoint.link,
         f"ports {ports}" if ports else "",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from dovetail.api import tracelog
@@ -11,8 +13,11 @@ from dovetail.cli.render import Branch, clock, tree
 from dovetail.cli.session import Session, pass_session
 from dovetail.engine.trace import Step
 from dovetail.model.codec import decode, encode
+from dovetail.model.names import short
 
 __all__ = ["step_tree", "trace"]
+
+_ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @click.command(cls=Verb, examples=("dovetail trace", "dovetail trace --last 1"))
@@ -47,6 +52,10 @@ def step_tree(step: Step, *, depth: int | None = None) -> str:
 
 def _branch(step: Step, depth: int | None) -> Branch:
     deeper = depth is None or depth > 0
+    commands = step.detail.get("command", "").split(" ; ")
+    if len(commands) > 1:
+        words = f"{_ms(step.duration_ms)}  {step.layer} {step.name}{_failure(step)}"
+        return Branch(words, [Branch(command) for command in commands] if deeper else [])
     below = (
         [_branch(child, None if depth is None else depth - 1) for child in step.children] if deeper else []
     )
@@ -65,6 +74,13 @@ def _words(step: Step) -> str:
         words = f"{step.layer}: {lines[0]}{' …' if len(lines) > 1 else ''}"
     else:
         words = f"{step.layer} {step.name}"
-    told = " ".join(f"{key}={value}" for key, value in detail.items() if value)
-    failed = f"  FAILED: {step.error}" if step.error else ""
-    return f"{words}{'  ' + told if told else ''}{failed}"
+    told = " ".join(f"{key}={_ID.sub(_cut, value)}" for key, value in detail.items() if value)
+    return f"{words}{'  ' + told if told else ''}{_failure(step)}"
+
+
+def _failure(step: Step) -> str:
+    return f"  FAILED: {step.error}" if step.error else ""
+
+
+def _cut(found: re.Match[str]) -> str:
+    return short(found[0])

@@ -10,7 +10,7 @@ from dovetail.model.codec import decode, encode
 from dovetail.model.names import short
 from dovetail.store.database import Database
 
-__all__ = ["Table", "read", "read_often", "text"]
+__all__ = ["Table", "read", "read_often", "text", "where"]
 
 T = TypeVar("T")
 
@@ -70,6 +70,14 @@ class Table:
                 f"{ref!r} may be any of the {kind}s {', '.join(shown)}{more}", hint="give more of the id"
             )
         return str(found[0][0])
+
+
+def where(**given: str) -> tuple[str, list[str]]:
+    """Write the condition that each column has the value given for it, where one is; and the values."""
+    columns = [column for column, value in given.items() if value]
+    return " AND ".join(f"{column} = ?" for column in columns) or "TRUE", [
+        given[column] for column in columns
+    ]
 
 
 def text(value: object) -> str:

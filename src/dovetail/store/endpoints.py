@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.model.endpoint import Endpoint
-from dovetail.store.documents import Table, read, text
+from dovetail.store.documents import Table, read, text, where
 
 __all__ = ["EndpointTable"]
 
@@ -32,10 +32,8 @@ class EndpointTable(Table):
 
     def endpoints(self, *, network_id: str = "", sandbox_id: str = "") -> list[Endpoint]:
         """Give all endpoints, oldest first, or those of a network, a sandbox, or both."""
-        wanted = {"network_id": network_id, "sandbox_id": sandbox_id}
-        given = {column: value for column, value in wanted.items() if value}
-        where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
-        rows = self._db.rows(f"SELECT doc FROM endpoints WHERE {where} ORDER BY rowid", *given.values())  # noqa: S608
+        condition, values = where(network_id=network_id, sandbox_id=sandbox_id)
+        rows = self._db.rows(f"SELECT doc FROM endpoints WHERE {condition} ORDER BY rowid", *values)  # noqa: S608
         return [read(doc, Endpoint) for (doc,) in rows]
 
     def endpoint(self, endpoint_id: str) -> Endpoint | None:

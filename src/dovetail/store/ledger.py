@@ -8,7 +8,7 @@ from typing import Any
 from dovetail.errors import Conflict, NotFound
 from dovetail.model.addresses import IPAddress
 from dovetail.model.pool import Address, Pool
-from dovetail.store.documents import Table, read_often, text
+from dovetail.store.documents import Table, read_often, text, where
 
 __all__ = ["LedgerTable"]
 
@@ -87,10 +87,9 @@ class LedgerTable(Table):
 
     def addresses(self, pool_id: str = "", *, owner: str = "") -> list[Address]:
         """Give all addresses, or those of a pool, of an owner, or of both; in numerical order in a pool."""
-        given = {column: value for column, value in {"pool_id": pool_id, "owner": owner}.items() if value}
-        where = " AND ".join(f"{column} = ?" for column in given) or "TRUE"
-        query = f"SELECT {_COLUMNS} FROM addresses WHERE {where} ORDER BY pool_id, address"  # noqa: S608
-        return [_row(*row) for row in self._db.rows(query, *given.values())]
+        condition, values = where(pool_id=pool_id, owner=owner)
+        query = f"SELECT {_COLUMNS} FROM addresses WHERE {condition} ORDER BY pool_id, address"  # noqa: S608
+        return [_row(*row) for row in self._db.rows(query, *values)]
 
     def count_addresses(self, pool_id: str) -> int:
         """Count the addresses of a pool that are held."""

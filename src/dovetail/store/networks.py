@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.model.network import Face, Network
-from dovetail.store.documents import Table, read_often, text
+from dovetail.store.documents import Table, read_often, text, where
 from dovetail.store.protocol import Binding
 
 __all__ = ["BindingTable", "NetworkTable"]
@@ -62,11 +62,9 @@ class BindingTable(Table):
 
     def bindings(self, *, network_id: str = "") -> list[Binding]:
         """Give all bindings, or those of one network."""
-        rows = self._db.rows(
-            "SELECT face, external_id, network_id, made FROM bindings WHERE ?1 IN ('', network_id)",
-            network_id,
-        )
-        return [_binding(*row) for row in rows]
+        condition, values = where(network_id=network_id)
+        query = f"SELECT face, external_id, network_id, made FROM bindings WHERE {condition}"  # noqa: S608
+        return [_binding(*row) for row in self._db.rows(query, *values)]
 
     def delete_binding(self, face: Face, external_id: str) -> None:
         """Delete a binding."""

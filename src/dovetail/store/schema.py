@@ -32,7 +32,7 @@ _TABLES_1 = (
         id TEXT PRIMARY KEY, network_id TEXT NOT NULL, sandbox_id TEXT NOT NULL, name TEXT NOT NULL,
         doc TEXT NOT NULL) STRICT""",
     "CREATE INDEX endpoints_by_network ON endpoints (network_id)",
-    "CREATE INDEX endpoints_by_sandbox ON endpoints (sandbox_id) WHERE sandbox_id <> ''",
+    "CREATE INDEX endpoints_by_sandbox ON endpoints (sandbox_id)",
     "CREATE INDEX endpoints_by_name ON endpoints (name) WHERE name <> ''",
     """CREATE TABLE sandboxes (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, face TEXT NOT NULL, doc TEXT NOT NULL) STRICT""",
@@ -83,7 +83,7 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
 
     Raises StoreError where the file is newer than this dovetail, or is another program's.
     """
-    if version_of(connection) == len(migrations):
+    if version_of(connection) == len(migrations) and _application(connection) == APPLICATION_ID:
         return
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -100,15 +100,20 @@ def migrate(connection: sqlite3.Connection, path: str, migrations: Sequence[Migr
         raise
 
 
-def _check(connection: sqlite3.Connection, path: str, version: int, newest: int) -> None:
-    if version > newest:
-        raise StoreError(
-            f"{path} has schema version {version} and this dovetail knows versions up to {newest}",
-            hint="run the newer dovetail that wrote it",
-        )
+def _application(connection: sqlite3.Connection) -> int:
     application: int = connection.execute("PRAGMA application_id").fetchone()[0]
+    return application
+
+
+def _check(connection: sqlite3.Connection, path: str, version: int, newest: int) -> None:
+    application = _application(connection)
     tables: int = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if application != APPLICATION_ID and (version or application or tables):
         raise StoreError(
             f"{path} is a database of another program", hint="move it away, or give another --state-dir"
+        )
+    if version > newest:
+        raise StoreError(
+            f"{path} has schema version {version} and this dovetail knows versions up to {newest}",
+            hint="run the newer dovetail that wrote it",
         )

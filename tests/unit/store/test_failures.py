@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from dovetail.errors import DovetailError, StoreError
+from dovetail.store import schema
 from dovetail.store.protocol import Binding
 from dovetail.store.sqlite import SqliteStore
 
@@ -114,10 +115,12 @@ def test_a_damaged_file_says_so_on_reading(path: str) -> None:
         SqliteStore(path).bindings()
 
 
-def test_a_database_of_another_program_is_left_alone(path: str) -> None:
+@pytest.mark.parametrize("version", [0, schema.VERSION, schema.VERSION + 1])
+def test_a_database_of_another_program_is_left_alone(path: str, version: int) -> None:
     os.makedirs(os.path.dirname(path))
     foreign = sqlite3.connect(path)
     foreign.execute("CREATE TABLE theirs (x)")
+    foreign.execute(f"PRAGMA user_version = {version}")
     foreign.close()
 
     with pytest.raises(StoreError, match="is a database of another program"):

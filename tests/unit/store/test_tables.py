@@ -378,3 +378,42 @@ def test_a_pool_that_changes_hands_keeps_its_addresses_and_cursor(store: SqliteS
     assert store.pools()[0].owner == "docker"
     assert store.count_addresses(POOL.id) == 1
     assert store.cursor(POOL.id) == 9
+
+
+def test_every_look_up_goes_by_an_index(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.put_pool(POOL)
+    database = store._db
+    ran: list[tuple[str, tuple[object, ...]]] = []
+    execute = database._execute
+
+    def recording(session, sql, values=()):
+        ran.append((sql, values))
+        return execute(session, sql, values)
+
+    monkeypatch.setattr(database, "_execute", recording)
+    store.network("n")
+    store.endpoints(network_id="n")
+    store.endpoints(sandbox_id="s")
+    store.endpoints(network_id="n", sandbox_id="s")
+    store.bindings(network_id="n")
+    store.addresses(owner="e")
+    store.addresses(POOL.id, owner="e")
+    store.count_addresses(POOL.id)
+    store.put_address(address("10.88.0.9"))
+    store.delete_address(POOL.id, ip_address("10.88.0.9"))
+    store.free_from(POOL.id, 1, 2)
+    store.set_cursor(POOL.id, 1)
+    store.claim_ports("e", parse_publish("8080:80"))
+    store.delete_endpoint("e")
+    store.delete_pool(POOL.id)
+    for find in (store.find_network, store.find_endpoint, store.find_sandbox):
+        with pytest.raises(NotFound):
+            find("ref")
+
+    plans = {
+        sql: [row[3] for row in execute(database._session(), f"EXPLAIN QUERY PLAN {sql}", values)[0]]
+        for sql, values in ran
+        if sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
+    }
+    assert len(plans) > 20
+    assert {sql: plan for sql, plan in plans.items() if any(line.startswith("SCAN") for line in plan)} == {}
