@@ -1,7 +1,8 @@
 """Forgetting tracked connections, as ``conntrack -D``.
 
-Linux 6.11 deletes by a filter, in one message a family. Before it the list is read and what matches
-is deleted entry by entry.
+Linux 6.11 deletes by a filter, in one message a family. Before it, and for IPv6 addresses, the list is
+read and what matches is deleted entry by entry: the kernel's comparison of IPv6 addresses is the wrong
+way round (seen on 6.18: a filter for fd88::2 deletes every flow but that address's).
 
 Source: include/uapi/linux/netfilter/nfnetlink_conntrack.h; ctnetlink_del_conntrack,
 net/netfilter/nf_conntrack_netlink.c.
@@ -30,6 +31,7 @@ _CTA_ZONE = 18
 _CTA_FILTER = 25
 _CTA_TUPLE_IP = 1
 _CTA_TUPLE_PROTO = 2
+_V6 = 6
 _CTA_IP_SRC = {4: 1, 6: 3}  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
 _CTA_PROTO_NUM = 1
 _CTA_PROTO_DST_PORT = 3
@@ -58,6 +60,8 @@ class Flows(NamedTuple):
 
 def flush(netlink: NetlinkSocket, flows: Flows) -> Refusal | None:
     """Forget `flows` in the socket's namespace; gives why the kernel would not."""
+    if flows.address is not None and flows.address.version == _V6:
+        return _delete_one_by_one(netlink, flows)
     refusals = netlink.execute([delete_flows(version, flows) for version in flows.versions])
     refused = [refusal for refusal in refusals if refusal is not None]
     if not refused:

@@ -23,9 +23,8 @@ from dovetail.kernel.rtnl import delete_group, delete_link, set_link
 
 __all__ = ["Deletions"]
 
-_OURS = (
-    1 << 30
-)  # above what administrators number their groups with (/etc/iproute2/group); the kernel's is an int
+_OURS = 1 << 30  # above what administrators number groups with (/etc/iproute2/group); the kernel's is an int
+_DEFAULT_GROUP = 0  # INIT_NETDEV_GROUP, include/uapi/linux/netdevice.h
 
 
 @dataclass
@@ -76,9 +75,13 @@ class Deletions:
 
 
 def _delete(netlink: NetlinkSocket, names: Sequence[str]) -> dict[str, DovetailError]:
-    """Delete those of `names` that are there; gives the errors by name."""
+    """Delete those of `names` that are there; gives the errors by name.
+
+    A group with a link that cannot be deleted (a network card) is refused as a whole: then one by one.
+    """
     there = [name for name in names if index_of(netlink.fileno(), name)]
-    if len(there) > 1:
+    grouped = len(there) > 1
+    if grouped:
         group = _OURS | int.from_bytes(os.urandom(4)) >> 2
         messages = [set_link(name, group=group) for name in there]
         refusals = netlink.execute([*messages, delete_group(group)])
@@ -89,8 +92,7 @@ def _delete(netlink: NetlinkSocket, names: Sequence[str]) -> dict[str, DovetailE
                 if refusal and refusal.errno != ENODEV
             ]
     refusals = netlink.execute([delete_link(name) for name in there])
-    return {
-        name: explain(refusal, describe("delete_links", [name])[0])
-        for name, refusal in zip(there, refusals, strict=True)
-        if refusal is not None and refusal.errno != ENODEV
-    }
+    refused = {name: r for name, r in zip(there, refusals, strict=True) if r and r.errno != ENODEV}
+    if grouped and refused:
+        netlink.execute([set_link(name, group=_DEFAULT_GROUP) for name in refused])
+    return {name: explain(r, describe("delete_links", [name])[0]) for name, r in refused.items()}

@@ -17,7 +17,9 @@ __all__ = [
     "NFPROTO_IPV4",
     "NFPROTO_IPV6",
     "drops",
+    "generation",
     "get_chain",
+    "get_generation",
     "get_table",
     "header",
     "nft",
@@ -37,6 +39,8 @@ _NFTA_TABLE_NAME = 1
 _NFTA_CHAIN_TABLE = 1
 _NFTA_CHAIN_NAME = 3
 _NFTA_CHAIN_POLICY = 5
+_GETGEN = 16
+_NFTA_GEN_ID = 1
 _NF_DROP = 0
 
 
@@ -64,6 +68,16 @@ def get_table(name: str, family: int) -> Message:
 def get_chain(family: int, table: str, chain: str) -> Message:
     """Ask for a chain."""
     return nft(_GETCHAIN, family, nul(_NFTA_CHAIN_TABLE, table) + nul(_NFTA_CHAIN_NAME, chain))
+
+
+def get_generation() -> Message:
+    """Ask for the number of the ruleset, which every transaction raises."""
+    return nft(_GETGEN, 0, b"")
+
+
+def generation(body: bytes) -> bytes:
+    """Read the answer to `get_generation`."""
+    return attributes(body, HEADER.size).get(_NFTA_GEN_ID, b"")
 
 
 def drops(body: bytes) -> bool | None:

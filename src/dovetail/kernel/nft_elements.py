@@ -60,6 +60,7 @@ _SIZES = {"ipv4_addr": 4, "ipv6_addr": 16, "inet_proto": 1, "inet_service": 2, "
 _PROTOCOLS = {"tcp": 6, "udp": 17, "sctp": 132, "dccp": 33, "udplite": 136, "icmp": 1, "ipv6-icmp": 58}
 _PROTOCOL_NAMES = {number: name for name, number in _PROTOCOLS.items()}
 _U16 = Struct(">H")
+_PORT_MAX = 65535
 _NLMSG_HEADER_BYTES = 16
 
 
@@ -174,7 +175,7 @@ def _field(kind: str, value: ElementValue) -> tuple[bytes, bytes]:
         packed = value.network_address.packed, value.broadcast_address.packed
     elif isinstance(value, (ipaddress.IPv4Address, ipaddress.IPv6Address)):
         packed = value.packed, value.packed
-    elif kind == "inet_service" and isinstance(value, int):
+    elif kind == "inet_service" and isinstance(value, int) and 0 <= value <= _PORT_MAX:
         packed = _U16.pack(value), _U16.pack(value)
     elif kind == "inet_proto" and isinstance(value, str) and value in _PROTOCOLS:
         packed = bytes([_PROTOCOLS[value]]), bytes([_PROTOCOLS[value]])

@@ -9,10 +9,10 @@ import errno
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from dovetail.errors import AlreadyExists, DovetailError, NotFound
+from dovetail.errors import AlreadyExists, Busy, DovetailError, NotFound
 from dovetail.kernel.commands import describe, element_text
 from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
-from dovetail.kernel.nfnetlink import NFPROTO_INET, get_table, transaction
+from dovetail.kernel.nfnetlink import NFPROTO_INET, generation, get_generation, get_table, transaction
 from dovetail.kernel.nft_elements import (
     DESTROY,
     Shape,
@@ -32,6 +32,7 @@ __all__ = ["NftTable"]
 _FAMILY = NFPROTO_INET
 _ELEMENTS_PER_MESSAGE = 500  # an attribute holds 64 KiB, the largest element is 84 bytes
 _TRANSACTION_BYTES = 1 << 17  # fits the default of net.core.wmem_max
+_READ_ATTEMPTS = 1000
 _STALE = frozenset({errno.ENOENT, errno.EINVAL})  # what a set that was made anew may cause
 
 
@@ -104,18 +105,31 @@ class NftTable:
             raise self._error("nft_delete_elements", *refused)
 
     def elements(self) -> set[Element]:
-        """Read every element of every named set and map; empty without the table."""
+        """Read every element of every named set and map, each set as it was at one moment; empty without the table.
+
+        Raises Busy where transactions follow each other so fast that a set is never read whole.
+        """
         found: set[Element] = set()
         with self._sockets.borrow() as netlink:
             for shape in self._load(netlink).values():
                 try:
-                    rows = netlink.dump(dump_elements(_FAMILY, self._name, shape.name))
+                    found.update(parse_elements(shape, self._rows(netlink, shape)))
                 except RefusedError as exc:
-                    if exc.refusal.errno == errno.ENOENT:
-                        continue
-                    raise explain(exc.refusal, f"nft list set inet {self._name} {shape.name}") from exc
-                found.update(parse_elements(shape, rows))
+                    if exc.refusal.errno != errno.ENOENT:
+                        command = f"nft list set inet {self._name} {shape.name}"
+                        raise explain(exc.refusal, command) from exc
         return found
+
+    def _rows(self, netlink: NetlinkSocket, shape: Shape) -> list[bytes]:
+        """List a set; the kernel tells of a change between two packets of a list, but not within one."""
+        before = generation(netlink.request(get_generation()))
+        for _ in range(_READ_ATTEMPTS):
+            rows = netlink.dump(dump_elements(_FAMILY, self._name, shape.name))
+            after = generation(netlink.request(get_generation()))
+            if after == before:
+                return rows
+            before = after
+        raise Busy(f"nftables set {shape.name!r} kept changing while it was read", hint="try again")
 
     # -- below ------------------------------------------------------------------------------------
 

@@ -64,11 +64,12 @@ class _Train:
 
     def couple(self, operation: Operation) -> None:
         try:
-            self._waiting.append((operation, operation.build(self._resolve)))
+            messages = operation.build(self._resolve)
         except DovetailError as exc:
             if not (isinstance(exc, NotFound) and ENODEV in operation.tolerated):
                 self.error = self.error or exc
             return
+        self._waiting.append((operation, messages))
         if operation.after is not None:
             self.leave()
 
