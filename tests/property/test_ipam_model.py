@@ -125,7 +125,7 @@ class IpamMachine(RuleBasedStateMachine):
 
     @rule(owner=OWNERS, offset=NEAR)
     def release(self, owner: str, offset: int) -> None:
-        value = max(self.low + offset, 0)
+        value = min(max(self.low + offset, 0), 2**self.subnet.max_prefixlen - 1)
         self._release(value, owner)
 
     @rule(data=st.data(), right=st.booleans())

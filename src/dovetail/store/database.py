@@ -117,21 +117,18 @@ class Database:
 
     @contextmanager
     def _outermost(self, session: _Session, durable: bool) -> Iterator[None]:
-        connection = session.connection
         if durable:  # cannot be changed inside a transaction
             self._execute(session, "PRAGMA synchronous = FULL")
         try:
             self._execute(session, "BEGIN IMMEDIATE")
             session.depth = 1
-            try:
-                yield
-                self._execute(session, "COMMIT")
-            finally:
-                session.depth = 0
-                if connection.in_transaction:
-                    self._execute(session, "ROLLBACK")
+            yield
+            self._execute(session, "COMMIT")
         finally:
-            if durable:
+            session.depth = 0
+            if not self._closed and session.connection.in_transaction:
+                self._execute(session, "ROLLBACK")
+            if durable and not self._closed:
                 self._execute(session, "PRAGMA synchronous = NORMAL")
             unsynced, session.unsynced = session.unsynced, False
         if unsynced and not durable:

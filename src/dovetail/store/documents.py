@@ -24,12 +24,12 @@ def read(doc: str, kind: type[T]) -> T:
 
 
 def read_often(doc: str, kind: type[T]) -> T:
-    """Read a document of a kind that has few and is read by every operation: the same text, the same value."""
+    """Read a document that one operation reads again and again: the same text gives the same (frozen) value."""
     value: T = _remembered(doc, cast("Any", kind))
     return value
 
 
-@functools.lru_cache(maxsize=512)
+@functools.lru_cache(maxsize=256)
 def _remembered(doc: str, kind: Any) -> Any:
     return decode(doc, kind)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.model.endpoint import Endpoint
-from dovetail.store.documents import Table, read, text, where
+from dovetail.store.documents import Table, read, read_often, text, where
 
 __all__ = ["EndpointTable"]
 
@@ -39,8 +39,8 @@ class EndpointTable(Table):
     def endpoint(self, endpoint_id: str) -> Endpoint | None:
         """Give the endpoint of that id."""
         row = self._db.row("SELECT doc FROM endpoints WHERE id = ?", endpoint_id)
-        return read(row[0], Endpoint) if row else None
+        return read_often(row[0], Endpoint) if row else None
 
     def find_endpoint(self, ref: str) -> Endpoint:
         """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument."""
-        return read(self._find("endpoints", "endpoint", ref), Endpoint)
+        return read_often(self._find("endpoints", "endpoint", ref), Endpoint)

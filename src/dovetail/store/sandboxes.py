@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dovetail.model.sandbox import Sandbox
-from dovetail.store.documents import Table, read, text
+from dovetail.store.documents import Table, read, read_often, text
 
 __all__ = ["SandboxTable"]
 
@@ -35,8 +35,8 @@ class SandboxTable(Table):
     def sandbox(self, sandbox_id: str) -> Sandbox | None:
         """Give the sandbox of that id."""
         row = self._db.row("SELECT doc FROM sandboxes WHERE id = ?", sandbox_id)
-        return read(row[0], Sandbox) if row else None
+        return read_often(row[0], Sandbox) if row else None
 
     def find_sandbox(self, ref: str) -> Sandbox:
         """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument."""
-        return read(self._find("sandboxes", "sandbox", ref), Sandbox)
+        return read_often(self._find("sandboxes", "sandbox", ref), Sandbox)
