@@ -20,7 +20,7 @@ _HEAD = """\
 
 def reference(root: click.Group) -> str:
     """Write one section a command, in the order of the help."""
-    context = click.Context(root, info_name="dovetail")
+    context = click.Context(root, info_name="dovetail", **root.context_settings)
     return "\n".join([_HEAD, *_section(root, context)]).rstrip() + "\n"
 
 
@@ -32,7 +32,7 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
     options = [record for p in command.get_params(context) if (record := p.get_help_record(context))]
     if options:
         yield "| option | meaning |\n| --- | --- |"
-        yield from (f"| `{name}` | {meaning.replace('|', chr(92) + '|')} |" for name, meaning in options)
+        yield from (f"| `{_cell(name)}` | {_cell(meaning)} |" for name, meaning in options)
         yield ""
     if isinstance(command, Verb) and command.examples:
         yield "\n".join(f"    {example}" for example in command.examples) + "\n"
@@ -40,4 +40,9 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
         for name in command.list_commands(context):
             below = command.get_command(context, name)
             if below is not None and not below.hidden:
-                yield from _section(below, click.Context(below, info_name=name, parent=context))
+                inner = click.Context(below, info_name=name, parent=context, **below.context_settings)
+                yield from _section(below, inner)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

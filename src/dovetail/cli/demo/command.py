@@ -25,7 +25,6 @@ _NEEDED = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "
     cls=Verb,
     examples=("dovetail demo", "dovetail demo --no-docker"),
     explainable=False,
-    short_help="Show it all at work.",
 )
 @click.option(
     "--docker/--no-docker", default=True, help="Use a real Docker Engine too, where dockerd is installed."
@@ -33,7 +32,7 @@ _NEEDED = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "
 @click.option("--inside", hidden=True, default="", metavar="DIR")
 @click.pass_context
 def demo(ctx: click.Context, inside: str, docker: bool) -> None:
-    """Show it all at work, in a private host that is gone afterwards.
+    """Show it all at work, in a private host.
 
     In namespaces of its own it starts a daemon, makes network 'web' and attaches to it a sandbox from the command
     line, a container as a CNI runtime does, one as dockerd does over the plugin socket, and one of a real Docker

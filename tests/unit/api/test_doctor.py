@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from dovetail.api.doctor import examine
+from dovetail.model.names import link_alias
+
+
+def verdicts(api, **kwargs):
+    return {check.name: check for check in examine(api.engine, **kwargs)}
+
+
+@pytest.fixture
+def sound(api, tmp_path):
+    api("POST", "/v1/networks/web/connect", {"sandbox": "a", "publish": ["8080:80"]})
+    (tmp_path / "dovetail.sock").touch()
+    return api
+
+
+def test_a_sound_host_has_no_problem(sound, tmp_path):
+    found = verdicts(sound, docker_plugin_dir=str(tmp_path))
+
+    wrong = {name: check.detail for name, check in found.items() if check.verdict != "ok"}
+    assert wrong.keys() <= {"privileges", "nft"}
+
+
+def test_doctor_changes_nothing(sound):
+    before = list(sound.kernel.commands)
+
+    examine(sound.engine)
+
+    assert sound.kernel.commands == before
+
+
+def test_a_missing_table_is_a_problem(sound):
+    sound.kernel.nft_apply("delete table inet dovetail\n")
+
+    assert verdicts(sound)["nftables table"].verdict == "problem"
+
+
+def test_missing_elements_are_counted(sound):
+    sound.kernel.nft_delete_elements([e for e in sound.kernel.nft_elements() if e.set == "publish4"])
+
+    check = verdicts(sound)["nftables elements"]
+    assert (check.verdict, check.detail.split()[0]) == ("problem", "1")
+
+
+def test_forwarding_that_was_switched_off_is_a_problem_with_the_command_that_helps(sound):
+    sound.kernel.set_sysctl("net/ipv4/ip_forward", "0")
+
+    check = verdicts(sound)["IPv4 forwarding"]
+    assert check.verdict == "problem"
+    assert check.hint == "run: sysctl -w net.ipv4.ip_forward=1"
+
+
+def test_a_forward_policy_of_drop_without_our_accepts_is_a_problem(sound):
+    sound.kernel.drop_forward = {"iptables": True}
+    sound.kernel.chains = {("iptables", "DOCKER-USER")}
+
+    check = verdicts(sound)["FORWARD policy"]
+    assert check.verdict == "problem"
+    assert "DOCKER-USER" in check.hint
+
+
+def test_a_forward_policy_of_drop_with_our_accepts_is_sound(sound):
+    sound.kernel.drop_forward = {"iptables": True}
+    sound.kernel.chains = {("iptables", "DOCKER-USER")}
+    sound.engine.restore_firewall()
+
+    assert verdicts(sound)["FORWARD policy"].verdict == "ok"
+
+
+def test_a_link_that_is_gone_is_a_problem_naming_its_network(sound):
+    link = sound("GET", "/v1/networks/web").body["link"]
+    sound.kernel.delete_links([link])
+
+    check = verdicts(sound)["network links"]
+    assert check.verdict == "problem"
+    assert f"{link} (network web)" in check.detail
+
+
+def test_a_link_of_ours_that_nobody_owns_is_an_orphan(sound):
+    alias = link_alias(sound.engine.core.store.id, "endpoint", "f" * 64)
+    sound.kernel.add_bridge("dvhffffffffffff", alias=alias)
+
+    check = verdicts(sound)["orphans"]
+    assert check.verdict == "warning"
+    assert "dvhffffffffffff" in check.detail
+
+
+def test_a_check_that_cannot_run_does_not_stop_the_others(sound, monkeypatch):
+    def broken():
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(sound.engine.core.store, "networks", broken)
+
+    found = verdicts(sound)
+    assert found["store"].verdict == "problem"
+    assert "nft" in found
