@@ -1,0 +1,345 @@
+"""Real peers in a host of their own: dockerd, podman and the daemon, in namespaces that die with the test."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+_APPLETS = ("sh", "sleep", "ping", "wget", "httpd", "ip", "nc", "cat", "mkdir", "echo", "true", "ls")
+_BUSYBOX = "/bin/busybox"
+_CGROUPS = Path("/sys/fs/cgroup")
+
+
+def wait_for(condition: Callable[[], object], *, timeout_s: float = 15.0, what: str = "") -> None:
+    """Poll until `condition` is true."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what or condition}"
+        time.sleep(0.02)
+
+
+class PrivateHost:
+    """A host of its own: network, mounts (a fresh /run), processes. `dir` is seen inside and outside."""
+
+    wait_for = staticmethod(wait_for)
+
+    def __init__(self, directory: Path) -> None:
+        self.dir = directory
+        self.cgroup = f"dovetail-{os.getpid()}-{time.monotonic_ns():x}"
+        script = "mount -n -t tmpfs -o mode=755 tmpfs /run && mkdir -m 1777 /run/lock && ip link set lo up && echo up && read"
+        flags = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
+        # bash is process 1 there: it reaps what its children leave, and ends when its input does
+        self._unshare = subprocess.Popen(
+            ["unshare", *flags, "bash", "-c", script],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._unshare.stdout is not None
+        assert self._unshare.stdout.readline() == "up\n", "the private host did not come up"
+        children = Path(f"/proc/{self._unshare.pid}/task/{self._unshare.pid}/children").read_text(
+            encoding="ascii"
+        )
+        self._pid = int(children.split()[0])
+        self._spawned: list[subprocess.Popen[bytes]] = []
+
+    def _enter(self, command: tuple[str, ...]) -> list[str]:
+        return ["nsenter", "-t", str(self._pid), "-m", "-n", "-p", "--", *command]
+
+    def try_run(self, *command: str, timeout_s: float = 60, env: dict[str, str] | None = None) -> Any:
+        """Run a program inside and give what subprocess gives."""
+        return subprocess.run(
+            self._enter(command),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=timeout_s,
+            env={**os.environ, **(env or {})},
+            cwd="/",
+        )
+
+    def run(self, *command: str, timeout_s: float = 60, env: dict[str, str] | None = None) -> str:
+        """Run a program inside; it must succeed. Gives its output without the last newline."""
+        done = self.try_run(*command, timeout_s=timeout_s, env=env)
+        assert done.returncode == 0, (
+            f"{' '.join(command)}: exit {done.returncode}: {done.stderr}{done.stdout}"
+        )
+        return str(done.stdout).rstrip("\n")
+
+    def spawn(self, log: str, *command: str, env: dict[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start a program inside, its output in ``dir/LOG``."""
+        with (self.dir / log).open("ab") as output:
+            started = subprocess.Popen(
+                self._enter(command), stdout=output, stderr=output, env={**os.environ, **(env or {})}, cwd="/"
+            )
+        self._spawned.append(started)
+        return started
+
+    def log(self, name: str) -> str:
+        """Read what a spawned program wrote."""
+        return (self.dir / name).read_text(encoding="utf-8", errors="replace")
+
+    def ip(self, *args: str, netns: str = "") -> Any:
+        """Give the JSON of ``ip -j``; `netns` is a path inside."""
+        prefix = ("nsenter", f"--net={netns}") if netns else ()
+        return json.loads(self.run(*prefix, "ip", "-j", "-d", *args) or "[]")
+
+    def links(self) -> set[str]:
+        """Give the names of the host's links."""
+        return {link["ifname"] for link in self.ip("link", "show")}
+
+    def elements(self) -> int:
+        """Count the elements in all sets and maps of our table; -1 without the table."""
+        done = self.try_run("nft", "-j", "list", "table", "inet", "dovetail")
+        if done.returncode:
+            return -1
+        entries = [entry.get("set") or entry.get("map") for entry in json.loads(done.stdout)["nftables"]]
+        return sum(len(entry.get("elem", [])) for entry in entries if entry)
+
+    def get(self, url: str, *, netns: str = "") -> str:
+        """Fetch a URL with curl, from the host or from a namespace; an empty string when it cannot."""
+        prefix = ("nsenter", f"--net={netns}") if netns else ()
+        done = self.try_run(*prefix, "curl", "-gsS", "--max-time", "3", url)
+        return str(done.stdout).strip() if done.returncode == 0 else ""
+
+    def stop(self) -> None:
+        """Kill all that is inside; the mounts and namespaces go with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._pid, signal.SIGKILL)
+        self._unshare.wait(timeout=20)
+        for stream in (self._unshare.stdin, self._unshare.stdout):
+            assert stream is not None
+            stream.close()
+        for process in self._spawned:
+            process.wait(timeout=20)
+        for directory in [*sorted(_CGROUPS.glob(f"*/{self.cgroup}")), _CGROUPS / self.cgroup]:
+            _remove_cgroup(directory)
+
+
+def _remove_cgroup(directory: Path) -> None:
+    """Remove a control group and those in it; one that was removed under another controller's name is gone."""
+    if not directory.is_dir():
+        return
+    for child in directory.iterdir():
+        if child.is_dir():
+            _remove_cgroup(child)
+
+    def removed() -> bool:
+        try:
+            directory.rmdir()
+        except FileNotFoundError:
+            return True
+        except OSError:  # EBUSY: its last process is still being reaped
+            return False
+        return True
+
+    wait_for(removed, what=f"{directory} is empty")
+
+
+class DovetailDaemon:
+    """The daemon in a private host, and the commands that talk to it."""
+
+    def __init__(self, host: PrivateHost) -> None:
+        self.host = host
+        self._dirs = ("--state-dir", str(host.dir / "state"), "--run-dir", str(host.dir / "dv"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *, failpoint: str = "") -> None:
+        """Start it and wait until it answers; `failpoint` as in DOVETAIL_FAILPOINT."""
+        env = {"DOVETAIL_FAILPOINT": failpoint} if failpoint else {}
+        command = (sys.executable, "-m", "dovetail", *self._dirs, "daemon")
+        self._process = self.host.spawn("dovetail.log", *command, env=env)
+        wait_for(self._answers, what="dovetail answers")
+
+    def _answers(self) -> bool:
+        assert self.running, self.host.log("dovetail.log")
+        socket = str(self.host.dir / "dv" / "api.sock")
+        command = ("curl", "-s", "--max-time", "2", "--unix-socket", socket, "http://x/v1/ping")
+        return self.host.try_run(*command).stdout == "{}"
+
+    @property
+    def running(self) -> bool:
+        """Say whether it lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Send a signal and wait; gives the exit status."""
+        assert self._process is not None
+        pid = (self.host.dir / "dv" / "daemon.pid").read_text(encoding="ascii").strip()
+        self.host.run("kill", f"-{int(number)}", pid)
+        return self._process.wait(timeout=30)
+
+    def wait_dead(self) -> None:
+        """Wait until it has died by itself."""
+        assert self._process is not None
+        self._process.wait(timeout=30)
+
+    def try_cli(self, *args: str) -> Any:
+        """Run a ``dovetail`` command and give what subprocess gives."""
+        return self.host.try_run(sys.executable, "-m", "dovetail", *self._dirs, *args)
+
+    def cli(self, *args: str) -> str:
+        """Run a ``dovetail`` command; it must succeed."""
+        return self.host.run(sys.executable, "-m", "dovetail", *self._dirs, *args)
+
+    def json(self, *args: str) -> Any:
+        """Run a command with ``--format json``."""
+        return json.loads(self.cli("--format", "json", *args))
+
+    def left(self) -> list[str]:
+        """List what is left of networks, endpoints, sandboxes, pools, links and elements; nothing is empty."""
+        found = [
+            f"{noun}: {row}"
+            for noun in ("network", "endpoint", "sandbox", "pool")
+            for row in self.json(noun, "ls")
+        ]
+        found += [f"link: {name}" for name in self.host.links() if name.startswith("dv")]
+        if self.host.elements() > 0:
+            found.append(f"{self.host.elements()} nftables elements")
+        return found
+
+
+class Dockerd:
+    """A real dockerd in a private host."""
+
+    def __init__(self, host: PrivateHost) -> None:
+        self.host = host
+        base = host.dir / "docker"
+        base.mkdir()
+        self._socket = f"unix://{base / 'docker.sock'}"
+        self._pidfile = base / "pid"
+        self._command = (
+            *("dockerd", "--data-root", str(base / "data"), "--exec-root", str(base / "exec")),
+            *("-H", self._socket, "--pidfile", str(self._pidfile), "--cgroup-parent", f"/{host.cgroup}"),
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers."""
+        self._process = self.host.spawn("dockerd.log", *self._command)
+        try:
+            wait_for(lambda: self.attempt("version").returncode == 0, timeout_s=60, what="dockerd answers")
+        except AssertionError as exc:
+            raise AssertionError(self.host.log("dockerd.log")[-3000:]) from exc
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """Send a signal and wait until it is gone."""
+        assert self._process is not None
+        self.host.run("kill", f"-{int(number)}", self._pidfile.read_text(encoding="ascii").strip())
+        self._process.wait(timeout=60)
+        self._pidfile.unlink(missing_ok=True)
+
+    def restart(self) -> None:
+        """Stop and start, as a package upgrade does."""
+        self.stop()
+        self.start()
+
+    def command(self, *args: str) -> tuple[str, ...]:
+        """Write a ``docker`` command for this dockerd."""
+        return ("docker", "-H", self._socket, *args)
+
+    def attempt(self, *args: str, timeout_s: float = 90) -> Any:
+        """Run ``docker`` and give what subprocess gives."""
+        return self.host.try_run(*self.command(*args), timeout_s=timeout_s)
+
+    def __call__(self, *args: str) -> str:
+        """Run ``docker``; it must succeed."""
+        done = self.attempt(*args)
+        assert done.returncode == 0, (
+            f"docker {' '.join(args)}: {done.stderr}\n{self.host.log('dockerd.log')[-3000:]}"
+        )
+        return str(done.stdout).strip()
+
+    def api(self, method: str, path: str, body: Any = None) -> Any:
+        """Call the Engine API of 20.10; it must succeed. Gives the JSON, or None where there is none."""
+        command = ("curl", "-sS", "--fail-with-body", "--unix-socket", self._socket.removeprefix("unix://"))
+        data = ("-H", "Content-Type: application/json", "-d", json.dumps(body)) if body is not None else ()
+        text = self.host.run(*command, "-X", method, *data, f"http://docker/v1.41{path}")
+        return json.loads(text) if text else None
+
+    def refused(self, *args: str) -> str:
+        """Run ``docker``; it must fail. Gives what it says."""
+        done = self.attempt(*args)
+        assert done.returncode != 0, done.stdout
+        return str(done.stderr)
+
+    def addresses(self, container: str) -> dict[str, str]:
+        """Give the IPv4 address on each network as ``docker inspect`` has it."""
+        text = self("inspect", "--format", "{{json .NetworkSettings.Networks}}", container)
+        return {name: entry["IPAddress"] for name, entry in json.loads(text).items()}
+
+    def netns(self, container: str) -> str:
+        """Give the path of a container's network namespace."""
+        return f"/proc/{self('inspect', '--format', '{{.State.Pid}}', container)}/ns/net"
+
+    def pings(self, container: str, address: str) -> bool:
+        """Say whether a container reaches an address."""
+        return self.attempt("exec", container, "ping", "-c", "1", "-W", "2", address).returncode == 0
+
+
+def _need(*programs: str) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root")
+    packages = {"dockerd": "docker.io", "docker": "docker.io", _BUSYBOX: "busybox-static"}
+    for program in programs:
+        if shutil.which(program) is None:
+            pytest.skip(f"{program} is not installed (Debian package {packages.get(program, program)})")
+
+
+@pytest.fixture
+def private_host() -> Iterator[PrivateHost]:
+    """A host of its own. Its directory has a short name, as a socket's path holds 107 bytes."""
+    _need("unshare", "nsenter", "ip", "nft")
+    directory = Path(tempfile.mkdtemp(prefix="dv-"))
+    host = PrivateHost(directory)
+    try:
+        yield host
+    finally:
+        host.stop()
+        shutil.rmtree(directory)
+
+
+@pytest.fixture
+def dovetail_daemon(private_host: PrivateHost) -> DovetailDaemon:
+    """The daemon, started; its Docker plugin socket is where dockerd looks."""
+    daemon = DovetailDaemon(private_host)
+    daemon.start()
+    return daemon
+
+
+@pytest.fixture
+def rootfs(private_host: PrivateHost) -> Path:
+    """A tar archive of a root file system with busybox."""
+    _need(_BUSYBOX, "curl")
+    tree = private_host.dir / "rootfs"
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(_BUSYBOX, tree / "bin" / "busybox")
+    for applet in _APPLETS:
+        (tree / "bin" / applet).symlink_to("busybox")
+    (tree / "www").mkdir()
+    (tree / "www" / "index.html").write_text("hello\n", encoding="ascii")
+    archive = private_host.dir / "rootfs.tar"
+    subprocess.run(["tar", "-C", str(tree), "-cf", str(archive), "."], check=True, timeout=60)
+    return archive
+
+
+@pytest.fixture
+def docker(private_host: PrivateHost, dovetail_daemon: DovetailDaemon, rootfs: Path) -> Dockerd:
+    """A dockerd beside the daemon, with image ``bb``: busybox and ``/www/index.html``."""
+    _need("dockerd", "docker")
+    dockerd = Dockerd(private_host)
+    dockerd.start()
+    dockerd("import", str(rootfs), "bb")
+    return dockerd

@@ -1,0 +1,341 @@
+"""Messages of rtnetlink: what we write as pyroute2 reads it, and what pyroute2 writes as we read it."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+from typing import Any
+
+import pytest
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from dovetail.kernel import rtnl
+from dovetail.kernel.netlink import Message
+from dovetail.kernel.protocol import Link, LinkSpec
+from dovetail.model.attachment import Route
+from dovetail.model.mac import Mac
+
+MAC, PEER_MAC = Mac("02:00:5e:10:00:01"), Mac("02:00:5e:10:00:02")
+CREATE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
+
+
+class OpenNetns:
+    """A namespace in name only."""
+
+    path = "/run/netns/box"
+    inode = 7
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def fileno(self) -> int:
+        return self.fd
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> OpenNetns:
+        return self
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+def decoded(kind: type, message: Message) -> Any:
+    """Read a message of ours with pyroute2: (fields, attributes by name)."""
+    frame = struct.pack("=IHHII", 16 + len(message.body), message.kind, message.flags, 1, 0) + message.body
+    read = kind(frame)
+    read.decode()
+    return read
+
+
+def named(read: Any) -> dict[str, Any]:
+    """Give the attributes by name, nested ones likewise."""
+    return {a[0]: named(a[1]) if isinstance(a[1], dict) and "attrs" in a[1] else a[1] for a in read["attrs"]}
+
+
+def encoded(read: Any) -> bytes:
+    """Write a message with pyroute2 and give what follows the header."""
+    read.encode()
+    return bytes(read.data[16:])
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+
+def test_a_pair_is_one_message_with_the_peers_half_nested() -> None:
+    end = LinkSpec("v0", MAC, 1400, master="br0", hairpin=True, alias="left out here", up=True)
+    peer = LinkSpec("eth0", PEER_MAC, 1300, netns=OpenNetns(9))
+
+    message = rtnl.new_veth(end, peer, master=5)
+
+    read = decoded(ifinfmsg, message)
+    assert (message.kind, message.flags) == (16, CREATE)
+    assert (read["index"], read["flags"], read["change"]) == (0, 1, 1)
+    assert named(read) == {
+        "IFLA_IFNAME": "v0",
+        "IFLA_ADDRESS": MAC,
+        "IFLA_MTU": 1400,
+        "IFLA_MASTER": 5,
+        "IFLA_LINKINFO": {
+            "IFLA_INFO_KIND": "veth",
+            "IFLA_INFO_DATA": {
+                "VETH_INFO_PEER": {
+                    "IFLA_IFNAME": "eth0",
+                    "IFLA_ADDRESS": PEER_MAC,
+                    "IFLA_MTU": 1300,
+                    "IFLA_NET_NS_FD": 9,
+                }
+            },
+        },
+    }
+
+
+def test_a_plain_pair_leaves_everything_to_the_kernel() -> None:
+    read = decoded(ifinfmsg, rtnl.new_veth(LinkSpec("a"), LinkSpec("b")))
+
+    assert (read["flags"], read["change"]) == (0, 0)
+    assert named(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"] == {"VETH_INFO_PEER": {"IFLA_IFNAME": "b"}}
+
+
+def test_a_bridge_has_its_mac_from_the_start() -> None:
+    message = rtnl.new_bridge("br0", mac=MAC)
+
+    assert (message.kind, message.flags) == (16, CREATE)
+    assert named(decoded(ifinfmsg, message)) == {
+        "IFLA_IFNAME": "br0",
+        "IFLA_ADDRESS": MAC,
+        "IFLA_LINKINFO": {"IFLA_INFO_KIND": "bridge"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "flags", "attributes"),
+    [
+        ({}, (0, 0), {}),
+        ({"up": True}, (1, 1), {}),
+        ({"up": False}, (0, 1), {}),
+        ({"mtu": 1400, "mac": MAC}, (0, 0), {"IFLA_MTU": 1400, "IFLA_ADDRESS": MAC}),
+        ({"master": 5}, (0, 0), {"IFLA_MASTER": 5}),
+        ({"master": 0}, (0, 0), {"IFLA_MASTER": 0}),
+        ({"alias": "of whom"}, (0, 0), {"IFLA_IFALIAS": "of whom"}),
+        ({"group": 1 << 30}, (0, 0), {"IFLA_GROUP": 1 << 30}),
+    ],
+)
+def test_setting_a_link_carries_what_changes(
+    change: dict[str, Any], flags: tuple[int, int], attributes: dict[str, Any]
+) -> None:
+    message = rtnl.set_link("v0", **change)
+
+    read = decoded(ifinfmsg, message)
+    assert (message.kind, message.flags) == (19, 0)
+    assert (read["flags"], read["change"]) == flags
+    assert named(read) == {"IFLA_IFNAME": "v0", **attributes}
+
+
+def test_an_empty_alias_is_an_empty_attribute_which_removes_it() -> None:
+    assert rtnl.set_link("v0", alias="").body.endswith(struct.pack("=HH", 4, 20))
+
+
+def test_port_flags_are_the_slaves_data_of_a_newlink_without_create() -> None:
+    message = rtnl.set_link("v0", alias="x", hairpin=True, isolated=False)
+
+    assert (message.kind, message.flags) == (16, 0)
+    assert named(decoded(ifinfmsg, message)) == {
+        "IFLA_IFNAME": "v0",
+        "IFLA_IFALIAS": "x",
+        "IFLA_LINKINFO": {
+            "IFLA_INFO_SLAVE_KIND": "bridge",
+            "IFLA_INFO_SLAVE_DATA": {"IFLA_BRPORT_MODE": 1, "IFLA_BRPORT_ISOLATED": 0},
+        },
+    }
+
+
+def test_links_are_deleted_by_name_or_by_group_and_never_by_nothing() -> None:
+    by_name, by_group = rtnl.delete_link("v0"), rtnl.delete_group(1 << 30)
+
+    assert (by_name.kind, by_group.kind) == (17, 17)
+    assert named(decoded(ifinfmsg, by_name)) == {"IFLA_IFNAME": "v0"}
+    assert named(decoded(ifinfmsg, by_group)) == {"IFLA_GROUP": 1 << 30}
+
+
+def test_statistics_are_not_asked_for() -> None:
+    assert named(decoded(ifinfmsg, rtnl.get_link("v0"))) == {"IFLA_IFNAME": "v0", "IFLA_EXT_MASK": 8}
+    assert named(decoded(ifinfmsg, rtnl.dump_links())) == {"IFLA_EXT_MASK": 8}
+
+
+def test_a_link_is_read_from_what_pyroute2_writes() -> None:
+    message = ifinfmsg()
+    message["index"], message["flags"] = 12, 0x1003
+    message["attrs"] = [
+        ("IFLA_IFNAME", "v0"),
+        ("IFLA_MTU", 1400),
+        ("IFLA_LINK", 7),
+        ("IFLA_MASTER", 5),
+        ("IFLA_ADDRESS", str(MAC)),
+        ("IFLA_IFALIAS", "of whom"),
+        ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth")]}),
+    ]
+
+    link = rtnl.parse_link(encoded(message))
+
+    assert link == Link("v0", 12, "veth", MAC, 1400, up=True, master=5, alias="of whom", peer_ifindex=7)
+
+
+def test_a_network_card_has_no_kind_and_no_peer() -> None:
+    message = ifinfmsg()
+    message["index"] = 2
+    message["attrs"] = [("IFLA_IFNAME", "ens3"), ("IFLA_LINK", 9)]
+
+    assert rtnl.parse_link(encoded(message)) == Link("ens3", 2)
+
+
+# -- addresses ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "dad", "flags"), [("10.0.0.2/24", False, 0), ("fd00::2/64", False, 2), ("fd00::2/64", True, 0)]
+)
+def test_an_address_is_local_and_whole_and_ipv6_skips_detection(text: str, dad: bool, flags: int) -> None:
+    address = ipaddress.ip_interface(text)
+
+    message = rtnl.new_address(12, address, dad=dad)
+
+    read = decoded(ifaddrmsg, message)
+    assert (message.kind, message.flags) == (20, CREATE)
+    assert read["family"] == (socket.AF_INET if address.version == 4 else socket.AF_INET6)
+    assert (read["prefixlen"], read["flags"], read["scope"], read["index"]) == (
+        address.network.prefixlen,
+        flags,
+        0,
+        12,
+    )
+    assert named(read) == {"IFA_LOCAL": str(address.ip), "IFA_ADDRESS": str(address.ip)}
+
+
+def test_removing_an_address_is_addressed_the_same_way() -> None:
+    message = rtnl.remove_address(12, ipaddress.ip_interface("fd00::2/64"))
+
+    read = decoded(ifaddrmsg, message)
+    assert (message.kind, message.flags, read["index"], read["prefixlen"]) == (21, 0, 12, 64)
+
+
+def test_an_address_with_a_peer_is_read_as_the_local_one() -> None:
+    message = ifaddrmsg()
+    message["family"], message["prefixlen"], message["index"] = socket.AF_INET, 24, 3
+    message["attrs"] = [("IFA_ADDRESS", "10.0.0.9"), ("IFA_LOCAL", "10.0.0.2")]
+
+    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("10.0.0.2/24"))
+
+
+def test_an_ipv6_address_has_no_local_attribute() -> None:
+    message = ifaddrmsg()
+    message["family"], message["prefixlen"], message["index"] = socket.AF_INET6, 64, 3
+    message["attrs"] = [("IFA_ADDRESS", "fd00::2")]
+
+    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("fd00::2/64"))
+
+
+def test_addresses_of_other_families_are_passed_over() -> None:
+    message = ifaddrmsg()
+    message["family"] = socket.AF_PACKET
+
+    assert rtnl.parse_address(encoded(message)) is None
+
+
+# -- routes ---------------------------------------------------------------------------------------
+
+
+def new_route(destination: str, gateway: str = "", **more: Any) -> Any:
+    via = ipaddress.ip_address(gateway) if gateway else None
+    message = rtnl.new_route(12, Route(destination=ipaddress.ip_network(destination), gateway=via, **more))
+    assert (message.kind, message.flags) == (24, CREATE)
+    return decoded(rtmsg, message)
+
+
+def test_a_default_route_has_no_destination() -> None:
+    read = new_route("0.0.0.0/0", "10.0.0.1")
+
+    fields = {name: read[name] for name in ("family", "dst_len", "table", "proto", "scope", "type")}
+    assert fields == {"family": 2, "dst_len": 0, "table": 254, "proto": 3, "scope": 0, "type": 1}
+    assert named(read) == {"RTA_GATEWAY": "10.0.0.1", "RTA_OIF": 12, "RTA_TABLE": 254}
+
+
+@pytest.mark.parametrize(
+    ("destination", "scope", "expected"),
+    [("10.9.0.0/16", None, 253), ("10.9.0.0/16", 0, 0), ("fd09::/64", None, 0)],
+)
+def test_a_route_without_gateway_has_the_links_scope(
+    destination: str, scope: int | None, expected: int
+) -> None:
+    read = new_route(destination, scope=scope)
+
+    assert read["scope"] == expected
+    assert named(read)["RTA_DST"] == destination.split("/", maxsplit=1)[0]
+
+
+def test_a_route_carries_metrics_priority_and_a_table_beyond_a_byte() -> None:
+    read = new_route("10.9.0.0/16", "10.0.0.1", mtu=1300, advmss=1200, priority=7, table=1000)
+
+    assert read["table"] == 0
+    assert named(read) == {
+        "RTA_DST": "10.9.0.0",
+        "RTA_GATEWAY": "10.0.0.1",
+        "RTA_OIF": 12,
+        "RTA_PRIORITY": 7,
+        "RTA_TABLE": 1000,
+        "RTA_METRICS": {"RTAX_MTU": 1300, "RTAX_ADVMSS": 1200},
+    }
+
+
+def test_an_ipv4_route_may_lead_over_an_ipv6_gateway() -> None:
+    assert named(new_route("10.9.0.0/16", "fd00::1"))["RTA_VIA"] == {
+        "family": socket.AF_INET6,
+        "addr": "fd00::1",
+    }
+
+
+def kernel_route(attributes: list[Any], **fields: int) -> bytes:
+    message = rtmsg()
+    values = {"family": socket.AF_INET, "dst_len": 16, "table": 254, "type": 1, **fields}
+    for name, value in values.items():
+        message[name] = value
+    message["attrs"] = attributes
+    return encoded(message)
+
+
+def test_a_route_is_read_from_what_pyroute2_writes() -> None:
+    body = kernel_route(
+        [("RTA_TABLE", 254), ("RTA_DST", "10.9.0.0"), ("RTA_GATEWAY", "10.0.0.1"), ("RTA_OIF", 3)]
+    )
+
+    assert rtnl.parse_routes(body) == [
+        (ipaddress.ip_network("10.9.0.0/16"), ipaddress.ip_address("10.0.0.1"), 3)
+    ]
+
+
+def test_default_routes_of_both_families_are_read() -> None:
+    four = kernel_route([("RTA_OIF", 3)], dst_len=0)
+    six = kernel_route([("RTA_OIF", 3), ("RTA_GATEWAY", "fd00::1")], dst_len=0, family=socket.AF_INET6)
+
+    assert rtnl.parse_routes(four) == [(ipaddress.ip_network("0.0.0.0/0"), None, 3)]
+    assert rtnl.parse_routes(six) == [(ipaddress.ip_network("::/0"), ipaddress.ip_address("fd00::1"), 3)]
+
+
+def test_every_next_hop_is_a_row() -> None:
+    hops = [
+        {"oif": 3, "attrs": [("RTA_GATEWAY", "10.0.0.2")]},
+        {"oif": 4, "attrs": [("RTA_GATEWAY", "10.0.1.2")]},
+    ]
+
+    rows = rtnl.parse_routes(kernel_route([("RTA_DST", "10.9.0.0"), ("RTA_MULTIPATH", hops)]))
+
+    assert [(str(row.gateway), row.ifindex) for row in rows] == [("10.0.0.2", 3), ("10.0.1.2", 4)]
+
+
+@pytest.mark.parametrize(
+    "other", [{"type": 6}, {"table": 255}, {"flags": 0x200}, {"family": socket.AF_PACKET}], ids=str
+)
+def test_routes_that_are_not_main_and_unicast_are_passed_over(other: dict[str, int]) -> None:
+    assert rtnl.parse_routes(kernel_route([("RTA_OIF", 3)], **{"dst_len": 0, **other})) == []
