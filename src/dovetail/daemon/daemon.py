@@ -11,7 +11,6 @@ The sockets accept from the first moment and answer after store and kernel have 
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import threading
@@ -25,6 +24,7 @@ from dovetail.assembly import build_engine
 from dovetail.cni.server import ShimServer
 from dovetail.cnm import server as plugin
 from dovetail.daemon import metrics
+from dovetail.daemon.housekeeping import Housekeeping, tell
 from dovetail.daemon.http import Application, HttpServer, Request, Response
 from dovetail.daemon.logs import operation_sink, set_up
 from dovetail.daemon.metrics import Metrics
@@ -32,7 +32,6 @@ from dovetail.daemon.sockets import Listening, from_systemd, hold_run_dir, liste
 from dovetail.daemon.systemd import notify
 from dovetail.daemon.watcher import FirewallWatcher
 from dovetail.engine.engine import Engine
-from dovetail.engine.report import Report
 from dovetail.errors import DovetailError, PermissionDenied
 from dovetail.model.codec import encode
 
@@ -72,8 +71,11 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
             engine
         )  # listens before the reconciliation, so that it misses nothing after
         stack.callback(watcher.stop, _DRAIN_S)
-        _tell(logger, engine.reconcile())
+        housekeeping = Housekeeping(engine)
+        stack.callback(housekeeping.stop, _DRAIN_S)
+        tell(engine.reconcile())
         watcher.start()
+        housekeeping.start()
         services = _serve(sockets, engine, counters)
         paths = {name: listening.path for name, listening in sockets.items()}
         logger.info("ready", extra={"fields": {"pid": os.getpid(), **paths}})
@@ -158,18 +160,6 @@ def _docker(engine: Engine) -> Application:
         return Response(status, plugin.error_body(message), plugin.CONTENT_TYPE)
 
     return Application(answer, refuse)
-
-
-def _tell(logger: logging.Logger, report: Report) -> None:
-    for event, sentences in (
-        ("restored", report.restored),
-        ("released", report.released),
-        ("removed", report.removed),
-    ):
-        for sentence in sentences:
-            logger.info(event, extra={"fields": {"what": sentence}})
-    for sentence in report.failed:
-        logger.warning("not repaired", extra={"fields": {"what": sentence}})
 
 
 def _make_directory(path: str) -> None:

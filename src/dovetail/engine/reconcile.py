@@ -92,7 +92,7 @@ class Reconciler:
                 report.removed.append(f"interface of endpoint {short(current.id)}, whose join broke off")
             elif current.status == "created":
                 self._waiting(report, current)
-            elif current.status != "joined" or not self._alive(current):
+            elif current.status != "joined" or not self._alive(current) or self._handed_back(current):
                 self._endpoints.remove(current)
                 report.released.append(f"endpoint {short(current.id)} ({current.status}) and its addresses")
 
@@ -104,6 +104,16 @@ class Reconciler:
             return False
         links = frozenset(link.name for link in self._core.kernel.links())
         return self._core.driver(network.driver).is_alive(self._core.kernel, endpoint, links)
+
+    def _handed_back(self, endpoint: Endpoint) -> bool:
+        """Say whether an interface that was handed over lies in the host's namespace again.
+
+        dockerd moves it back after Leave, and asks no second time where Leave and DeleteEndpoint found no daemon.
+        """
+        handover = endpoint.attachment.handover if endpoint.attachment else ""
+        if not handover or self._core.now() - endpoint.created <= self._core.orphan_grace_s:
+            return False
+        return self._core.kernel.link(handover) is not None
 
     def _waiting(self, report: Report, endpoint: Endpoint) -> None:
         stale = endpoint.boot_id != self._core.boot_id

@@ -14,6 +14,7 @@ __all__ = ["Footprint"]
 
 _TIMEOUT_S = 10
 _OURS = ("dovetail", "dv-", "dvh", "dvc")
+_SHARED = ("cgroup ", "mount ")  # another demonstration may run at the same time, and has its own mark
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,13 @@ class Footprint:
 
         Anything else that came meanwhile came from somebody else.
         """
+        name = os.path.basename(mark)
         new = sorted(self.things - before.things)
-        return [thing for thing in new if mark in thing or any(word in thing for word in _OURS)]
+        return [
+            thing
+            for thing in new
+            if name in thing or (not thing.startswith(_SHARED) and any(word in thing for word in _OURS))
+        ]
 
 
 def _look() -> Iterator[str]:
@@ -48,7 +54,8 @@ def _look() -> Iterator[str]:
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     yield from (f"mount {line.split()[4]}" for line in mounts)
     yield from (f"file {path}" for path in glob.glob("/run/*") + glob.glob("/run/docker/plugins/*"))
-    yield from (f"cgroup {path}" for path in glob.glob("/sys/fs/cgroup/**/dovetail*", recursive=True))
+    cgroups = glob.glob("/sys/fs/cgroup/dovetail*") + glob.glob("/sys/fs/cgroup/*/dovetail*")
+    yield from (f"cgroup {path}" for path in cgroups)
 
 
 def _output(*command: str) -> list[str]:

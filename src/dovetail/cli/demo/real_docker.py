@@ -52,6 +52,7 @@ class RealDocker:
                     f"--pidfile={self._directory}/pid",
                     f"--host={self._socket}",
                     "--storage-driver=vfs",  # needs nothing of the file system below
+                    "--exec-opt=native.cgroupdriver=cgroupfs",  # no systemd is in here to be asked
                     f"--cgroup-parent=/{self._cgroup}",
                 ],
                 stdout=log,

@@ -50,15 +50,15 @@ class Stage:
 
     def furnish(self) -> None:
         """Give this mount namespace a /run of its own, the host a name and a loopback interface."""
-        call("mount", "--make-rprivate", "/")
+        call("mount", "-n", "--make-rprivate", "/")  # -n: without /run/mount on the real host
         for directory in ("/run", "/var/lib/cni"):
             if os.path.isdir(directory):
-                call("mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory)
+                call("mount", "-n", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", directory)
         # nobody answers names here, and a resolver that is not reachable takes 5 s to say so
         resolver = Path(self.scratch, "resolv.conf")
         resolver.touch()
         if os.path.exists("/etc/resolv.conf"):
-            call("mount", "--bind", str(resolver), os.path.realpath("/etc/resolv.conf"))
+            call("mount", "-n", "--bind", str(resolver), os.path.realpath("/etc/resolv.conf"))
         socket.sethostname("demo")
         os.makedirs("/run/netns")
         self.kernel.set_link("lo", up=True)

@@ -1,0 +1,58 @@
+"""Reconciles store and kernel again while the daemon runs.
+
+Docker does not say everything: it forgets an endpoint whose DeleteEndpoint failed, and an address it asked
+for when it died before it used it. Such things are given a grace (`Core.orphan_grace_s`), in which the
+call may still come, so the reconciliation at start leaves the young ones alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+
+from dovetail.engine.engine import Engine
+from dovetail.engine.report import Report
+
+__all__ = ["Housekeeping", "tell"]
+
+_LOG = logging.getLogger("dovetail")
+_EVERY_S = 600.0
+_MARGIN_S = 1.0
+
+
+class Housekeeping:
+    """A thread that reconciles once the grace of what was there at start is over, and then now and again."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="housekeeping")
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """End the thread; a pass under way is finished."""
+        self._stop.set()
+        if self._thread.ident is not None:
+            self._thread.join(timeout=timeout_s)
+
+    def _run(self) -> None:
+        wait_s = self._engine.core.orphan_grace_s + _MARGIN_S
+        while not self._stop.wait(wait_s):
+            tell(self._engine.reconcile())
+            wait_s = _EVERY_S
+
+
+def tell(report: Report) -> None:
+    """Log what a reconciliation did."""
+    for event, sentences in (
+        ("restored", report.restored),
+        ("released", report.released),
+        ("removed", report.removed),
+    ):
+        for sentence in sentences:
+            _LOG.info(event, extra={"fields": {"what": sentence}})
+    for sentence in report.failed:
+        _LOG.warning("not repaired", extra={"fields": {"what": sentence}})
