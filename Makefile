@@ -1,5 +1,5 @@
 # `make demo` and `make test` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
-.PHONY: setup demo test check lint unit kernel interop wheel clean
+.PHONY: setup demo test check lint docs unit kernel interop bench wheel clean
 
 PYTEST = .venv/bin/python -m pytest
 
@@ -10,7 +10,7 @@ setup:
 demo: setup
 	.venv/bin/dovetail demo
 
-# Everything CI runs: style, types, import rules, then every test.
+# Everything CI runs: style, types, import rules, the documentation, then every test.
 test: check
 	scripts/run-tests
 
@@ -18,10 +18,15 @@ check: lint
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	scripts/module-length
+	scripts/docs --check
 
 lint: setup
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
+
+# Write the generated parts of docs/ and README.md.
+docs: setup
+	scripts/docs
 
 # The tiers by themselves: the first needs no root, the others run in a private host.
 unit: setup
@@ -32,6 +37,10 @@ kernel: setup
 
 interop: setup
 	scripts/run-tests tests/interop
+
+# Times against Debian's Go plugins and the kernel's own floor; BENCH="--json FILE" keeps the numbers.
+bench: setup
+	.venv/bin/python bench/run.py $(BENCH)
 
 wheel: setup
 	.venv/bin/hatchling build -t wheel

@@ -1,0 +1,215 @@
+"""Write the parts of the documentation that come from the code: ``scripts/docs [--check]``.
+
+A part stands between ``<!-- begin: NAME -->`` and ``<!-- end: NAME -->``. With ``--check`` nothing is
+written, and stale files are named with exit status 1.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from dovetail import errors
+from dovetail.api import dispatch, problems, requests
+from dovetail.cli.main import root
+from dovetail.cli.reference import reference
+from dovetail.cni import errors as cni_errors
+from dovetail.cnm import options as docker_options
+from dovetail.cnm import server
+from dovetail.drivers import bridge_options
+from dovetail.features.ruleset import RULESET
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULT = ROOT / "bench" / "results" / "latest.json"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Write a Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def bridge() -> str:
+    """Describe the options of a bridge network, and Docker's names for them."""
+    synonyms = {ours: key for key, ours in bridge_options._SYNONYMS.items()}  # noqa: SLF001
+    rows = [
+        (f"`{key}`", f"`{synonyms[key]}`" if key in synonyms else "", text)
+        for key, text in bridge_options.KNOWN.items()
+    ]
+    return table(("option", "Docker's name", "meaning (default)"), rows)
+
+
+def docker() -> str:
+    """Describe the options of ours that are given to Docker."""
+    rows = [(f"`-o {key}=…`", text) for key, text in docker_options.KNOWN.items()]
+    rows += [(f"`--ipam-opt {key}=…`", text) for key, text in docker_options.KNOWN_IPAM.items()]
+    return table(("option of `docker network create`", "meaning"), rows)
+
+
+def routes() -> str:
+    """List the routes of the HTTP API from the comment that the dispatcher begins with."""
+    doc = inspect.cleandoc(dispatch.__doc__ or "")
+    rules = [number for number, line in enumerate(doc.splitlines()) if line.startswith("====")]
+    columns = [match.start() for match in re.finditer("=+", doc.splitlines()[rules[0]])]
+    rows = []
+    for line in doc.splitlines()[rules[1] + 1 : rules[2]]:
+        cells = [line[a:b].strip() for a, b in zip(columns, [*columns[1:], None], strict=True)]
+        path, method, request, reply = (cell.replace("``", "`") for cell in cells)
+        rows.append((f"`{method}`", path, f"`{request}`" if request else "", reply))
+    return table(("method", "path", "request", "reply"), rows)
+
+
+def bodies() -> str:
+    """Describe the request bodies."""
+    parts = []
+    for name in ("NetworkRequest", "SubnetRequest", "SandboxRequest", "ConnectRequest", "DisconnectRequest"):
+        kind = getattr(requests, name)
+        hints = typing.get_type_hints(kind)
+        rows = []
+        for field in msgspec.structs.fields(kind):
+            needed = field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
+            rows.append((f"`{field.name}`", _type(hints[field.name]), "required" if needed else ""))
+        text = inspect.cleandoc(kind.__doc__ or "").replace("``", "`")
+        parts += [f"**{name}**. {text}", table(("field", "type", ""), rows)]
+    return "\n\n".join(parts)
+
+
+def _type(hint: Any) -> str:
+    arguments = typing.get_args(hint)
+    origin = typing.get_origin(hint)
+    if origin in {typing.Union, types.UnionType}:
+        names = [_type(argument) for argument in arguments if argument is not type(None)]
+        return " or ".join(dict.fromkeys(names))
+    if origin is list:
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"object of {_type(arguments[1])}"
+    if origin is typing.Literal:
+        return " or ".join(f"`{argument}`" for argument in arguments)
+    return {
+        "str": "string", "bool": "boolean", "int": "number", "IPv4Network": "subnet", "IPv6Network": "subnet",
+        "IPv4Address": "address", "IPv6Address": "address", "Mac": "MAC address", "DNS": "object",
+        "IPNetwork": "subnet", "IPAddress": "address",
+    }.get(hint.__name__, hint.__name__)  # fmt: skip
+
+
+def error_table() -> str:
+    """Describe each class of errors with its code in each protocol."""
+    rows = []
+    for name in errors.__all__:
+        kind = getattr(errors, name)
+        if not inspect.isclass(kind) or kind is errors.DovetailError:
+            continue
+        # the classes' own constructors differ; what maps an error looks at its class only
+        error = kind.__new__(kind)
+        errors.DovetailError.__init__(error, "x")
+        error.kind = ""
+        http = problems.problem_of(error)[0]
+        plugin = next((code for known, code in server._STATUS if isinstance(error, known)), 500)  # noqa: SLF001
+        code = cni_errors.cni_error(error).code
+        first = (kind.__doc__ or "").strip().splitlines()[0]
+        rows.append((f"`{name}`", first, str(http), str(plugin), str(code)))
+    return table(("error", "meaning", "HTTP API", "Docker", "CNI"), rows)
+
+
+def cni_codes() -> str:
+    """Give CNI's codes from the comment that their module begins with."""
+    lines = inspect.cleandoc(cni_errors.__doc__ or "").splitlines()
+    rules = [number for number, line in enumerate(lines) if line.startswith("====")]
+    rows = [re.split(r"\s{2,}", line.strip()) for line in lines[rules[1] + 1 : rules[2]]]
+    return table(("code", "meaning", "from"), rows)
+
+
+def ruleset() -> str:
+    """Show the ruleset."""
+    return f"```\n{RULESET.rstrip()}\n```"
+
+
+def numbers() -> str:
+    """Show the committed result of the benchmark."""
+    result = json.loads(RESULT.read_text(encoding="utf-8"))
+    median, machine = result["median_ms"], result["machine"]
+    names = [
+        ("kernel floor", "the kernel's own part: the same messages from a warm process"),
+        ("dovetail", "dovetail"),
+        ("go bridge", "Go `bridge` + `host-local`"),
+        ("dovetail, masquerade", "dovetail, masquerading"),
+        ("go bridge, ipMasq", "Go `bridge` + `host-local` with `ipMasq`"),
+        ("dovetail, masquerade and port", "dovetail, masquerading and a published port"),
+        ("go chain of four", "Go bridge → portmap → firewall → tuning"),
+        ("dovetail without daemon, masquerade", "dovetail without a daemon, masquerading"),
+    ]
+    rows = [(text, f"{median[name]['ADD']:.1f}", f"{median[name]['DEL']:.1f}") for name, text in names]
+    intro = (
+        f"CNI ADD and DEL through the installed executable, medians of {result['repeats']} interleaved repeats in"
+        f" milliseconds, on a virtual machine with {machine['cpus']} CPUs beside Debian 12's Go plugins:"
+    )
+    comparisons = [
+        f"- {row['what']}: dovetail's ADD takes 1/{1 / row['ADD']:.1f} of Go's time, its DEL 1/{1 / row['DEL']:.1f}"
+        for row in result["ratios"]
+    ]
+    flat = {
+        row["in_use"]: row["allocate_ns"] / 1000 for row in result["allocation"] if row["pattern"] == "holes"
+    }
+    low, high = min(flat), max(flat)
+    comparisons += [
+        f"- an address takes {flat[low]:.0f} µs with {low} in use and {flat[high]:.0f} µs with {high:,}",
+        f"- the daemon takes {result['daemon_kb']['idle'] / 1024:.0f} MB of memory when idle",
+    ]
+    return "\n\n".join([intro, table(("", "ADD", "DEL"), rows), "\n".join(comparisons)])
+
+
+PARTS: dict[str, dict[str, Callable[[], str]]] = {
+    "README.md": {"numbers": numbers},
+    "docs/reference/options.md": {"bridge-options": bridge, "docker-options": docker},
+    "docs/reference/api.md": {"routes": routes, "requests": bodies},
+    "docs/reference/errors.md": {"errors": error_table, "cni-codes": cni_codes},
+    "docs/explanation/firewall.md": {"ruleset": ruleset},
+}
+
+
+def wanted() -> dict[Path, str]:
+    """Give every generated file as it should be."""
+    from dovetail.main import daemon
+
+    assert daemon.name in root.commands
+    files = {ROOT / "docs/reference/cli.md": reference(root)}
+    for name, parts in PARTS.items():
+        text = (ROOT / name).read_text(encoding="utf-8")
+        for part, make in parts.items():
+            begin, end = f"<!-- begin: {part} -->", f"<!-- end: {part} -->"
+            head, _, rest = text.partition(begin)
+            _, found, tail = rest.partition(end)
+            if not found:
+                message = f"{name} has no part {part!r}"
+                raise SystemExit(message)
+            text = f"{head}{begin}\n\n{make()}\n\n{end}{tail}"
+        files[ROOT / name] = text
+    return files
+
+
+def main() -> int:
+    """Write or check."""
+    stale = {
+        path: text for path, text in wanted().items() if not path.exists() or path.read_text("utf-8") != text
+    }
+    if "--check" in sys.argv[1:]:
+        for path in stale:
+            sys.stderr.write(f"{path.relative_to(ROOT)} is stale; run: make docs\n")
+        return 1 if stale else 0
+    for path, text in stale.items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
