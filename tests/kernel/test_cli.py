@@ -335,3 +335,20 @@ def test_many_commands_at_once_get_different_addresses(web):
     assert [process.returncode for process in running] == [0] * 6
     addresses = [view["addresses"][0] for view in web.json("endpoint", "ls")]
     assert len(set(addresses)) == 6
+
+
+def test_many_that_publish_on_one_range_get_different_ports_of_it(web):
+    names = [f"s{number}" for number in range(4)]
+    for name in names:
+        web.ok("sandbox", "create", name)
+
+    running = [web.start("network", "connect", "web", name, "-p", "18000-18003:80") for name in names]
+    errors = [process.communicate(timeout=60)[1] for process in running]
+
+    assert errors == [""] * 4
+    ports = [view["ports"][0] for view in web.json("endpoint", "ls")]
+    assert sorted(port["host_port"] for port in ports) == [18000, 18001, 18002, 18003]
+    assert all("host_port_end" not in port for port in ports)
+    done = web("network", "connect", "web", names[0], "--ifname", "eth7", "-p", "18000-18003:80")
+    assert done.returncode == 1
+    assert "no tcp port of the host from 18000 to 18003 is free" in done.stderr

@@ -65,7 +65,8 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Body of ``POST /v1/networks/{ref}/connect``.
 
     sandbox: name, id or unique prefix. ips: at most one a family. ifname empty: the next free ethN.
-    publish: as ``docker run -p`` writes it, ``[HOSTIP:][HOST[-HOST]:]CONT[-CONT][/PROTO]``.
+    publish: as ``docker run -p`` writes it, ``[HOSTIP:][HOST[-HOST]:]CONT[-CONT][/PROTO]``; of a range for one
+    CONT the first free port is taken.
     """
 
     sandbox: str

@@ -258,7 +258,8 @@ def connect(session: Session, /, name: str, sandbox: str, **given: Any) -> None:
     another of dovetail's networks.
 
     A published port is reachable at the host's addresses, from the host itself and from other containers.
-    HOST may be a range as long as CONT's; left out or 0, a free port is chosen and printed.
+    HOST may be a range as long as CONT's; for a single CONT the first free port of the range is taken. Left
+    out or 0, any free port is. What was chosen is printed.
     """
     request = connect_request(sandbox, **given)
     payload = session.request("POST", network_path(name, "connect"), request)

@@ -9,14 +9,14 @@ from dovetail.cnm import wire
 from dovetail.cnm.ipam_driver import ANY_POOLS, GLOBAL_SPACE, LOCAL_SPACE
 from dovetail.cnm.options import NetworkChoice, read_endpoint_options, read_options
 from dovetail.engine.engine import Engine
-from dovetail.errors import InvalidArgument, NotFound, PortInUse
+from dovetail.errors import InvalidArgument, NotFound
 from dovetail.model.addresses import IPInterface, parse_address, parse_interface, parse_subnet
 from dovetail.model.attachment import DNS, Attachment
 from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
 from dovetail.model.names import derive_id, short
 from dovetail.model.network import Face, Network, NetworkSpec, SubnetSpec
-from dovetail.model.port import PortMapping, Protocol, check_port
+from dovetail.model.port import PortMapping, Protocol, check_port, port_mapping
 from dovetail.model.sandbox import Sandbox
 
 __all__ = ["NetworkDriver"]
@@ -189,22 +189,9 @@ class NetworkDriver:
     def program_external_connectivity(self, request: wire.EndpointRequest) -> None:
         """Publish the ports; those published before are replaced."""
         identifier = _engine_id(request.endpoint_id)
-        fixed, ranges = _mappings(request.options.portmap or [])
-        if fixed or self._engine.endpoints.get(identifier).ports:
-            fixed = self._engine.endpoints.publish(identifier, fixed)
-        for candidates in ranges:
-            fixed = self._publish_one_of(identifier, fixed, candidates)
-
-    def _publish_one_of(
-        self, identifier: str, published: tuple[PortMapping, ...], candidates: list[PortMapping]
-    ) -> tuple[PortMapping, ...]:
-        """Publish the first of `candidates` (a range of host ports for one container port) that is free."""
-        for candidate in candidates[:-1]:
-            try:
-                return self._engine.endpoints.publish(identifier, (*published, candidate))
-            except PortInUse:
-                continue
-        return self._engine.endpoints.publish(identifier, (*published, candidates[-1]))
+        mappings = _mappings(request.options.portmap or [])
+        if mappings or self._engine.endpoints.get(identifier).ports:
+            self._engine.endpoints.publish(identifier, mappings)
 
     def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
         """Withdraw the ports; none is no error."""
@@ -287,37 +274,26 @@ def _join_reply(network: Network, attachment: Attachment) -> wire.JoinReply:
     )
 
 
-def _mappings(portmap: list[wire.PortBinding]) -> tuple[tuple[PortMapping, ...], list[list[PortMapping]]]:
-    """Give the mappings with one host port (or 0: any), and for each binding with a range its candidates."""
-    fixed: list[PortMapping] = []
-    ranges: list[list[PortMapping]] = []
-    for index, binding in enumerate(portmap):
-        where = f"$.Options.portmap[{index}]"
-        protocol = _PROTOCOLS.get(binding.proto)
-        if protocol is None:
-            raise InvalidArgument(
-                f"protocol {binding.proto} cannot be published",
-                where=where,
-                hint="6 (tcp), 17 (udp) or 132 (sctp)",
-            )
-        last = binding.host_port_end or binding.host_port
-        host_ports = range(
-            check_port(binding.host_port, where=where, zero=True),
-            check_port(last, where=where, zero=True) + 1,
+def _mappings(portmap: list[wire.PortBinding]) -> tuple[PortMapping, ...]:
+    """Read the bindings; dockerd leaves the choice from a range of host ports to the driver."""
+    return tuple(_mapping(binding, f"$.Options.portmap[{index}]") for index, binding in enumerate(portmap))
+
+
+def _mapping(binding: wire.PortBinding, where: str) -> PortMapping:
+    protocol = _PROTOCOLS.get(binding.proto)
+    if protocol is None:
+        raise InvalidArgument(
+            f"protocol {binding.proto} cannot be published",
+            where=where,
+            hint="6 (tcp), 17 (udp) or 132 (sctp)",
         )
-        if not host_ports:
-            raise InvalidArgument(f"the range {binding.host_port}-{last} runs backwards", where=where)
-        candidates = [
-            PortMapping(
-                container_port=check_port(binding.port, where=where),
-                host_port=host_port,
-                protocol=protocol,
-                host_ip=parse_address(binding.host_ip, where=where) if binding.host_ip else None,
-            )
-            for host_port in host_ports
-        ]
-        if len(candidates) == 1:
-            fixed.append(candidates[0])
-        else:
-            ranges.append(candidates)
-    return tuple(fixed), ranges
+    first = check_port(binding.host_port, where=where, zero=True)
+    last = check_port(binding.host_port_end or first, where=where, zero=True)
+    if last < first or (last and not first):
+        raise InvalidArgument(f"{first}-{last} is not a range of ports", where=where)
+    return port_mapping(
+        check_port(binding.port, where=where),
+        range(first, last + 1),
+        protocol,
+        parse_address(binding.host_ip, where=where) if binding.host_ip else None,
+    )

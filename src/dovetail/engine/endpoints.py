@@ -73,9 +73,9 @@ class Endpoints:
         undo: ExitStack,
     ) -> Endpoint:
         core = self._core
-        ports = self._choose(network, spec.ports, without=identifier)
         with core.tracer.step("ipam", "addresses") as step, core.store.transaction():
             endpoint = self._holdings.take(network, identifier, spec)
+            ports = self._choose(network, endpoint, spec.ports)
             step.detail = {"addresses": " ".join(map(str, endpoint.addresses))}
             known = core.store.sandbox(sandbox.id)
             sandbox = msgspec.structs.replace(known or sandbox, inode=netns.inode, boot_id=core.boot_id)
@@ -219,11 +219,12 @@ class Endpoints:
         ):
             endpoint = self._known(endpoint_id)
             network = self._active(endpoint.network_id)
-            chosen = self._choose(network, ports, without=endpoint_id)
             before = endpoint
-            endpoint = msgspec.structs.replace(endpoint, ports=chosen)
             with ExitStack() as undo:
-                self._write_ports(endpoint)
+                with core.store.transaction():
+                    chosen = self._choose(network, endpoint, ports)
+                    endpoint = msgspec.structs.replace(endpoint, ports=chosen)
+                    self._write_ports(endpoint)
                 undo.callback(self._write_ports, before)
                 self._firewall.remove_endpoint(network, before)
                 undo.callback(self._firewall.add_endpoint, network, before)
@@ -330,8 +331,9 @@ class Endpoints:
             self._core.store.put_endpoint(endpoint)
 
     def _choose(
-        self, network: Network, ports: tuple[PortMapping, ...], *, without: str
+        self, network: Network, endpoint: Endpoint, ports: tuple[PortMapping, ...]
     ) -> tuple[PortMapping, ...]:
+        """Settle the host ports; in the transaction that claims them, so that nobody chooses the same meanwhile."""
         if not ports:
             return ()
         if network.internal:
@@ -340,8 +342,18 @@ class Endpoints:
             )
         if network.firewall is None:
             raise InvalidArgument(f"a {network.driver} network cannot publish ports", where="$.ports")
-        taken = [mapping for holder, mapping in self._core.store.published_ports() if holder != without]
-        mine = [mapping for holder, mapping in self._core.store.published_ports() if holder == without]
+        families = {address.version for address in endpoint.addresses}
+        for mapping in ports:
+            if mapping.host_ip is not None and mapping.host_ip.version not in families:
+                raise InvalidArgument(
+                    f"the endpoint has no IPv{mapping.host_ip.version} address on network {network.name!r},"
+                    f" so {mapping} leads nowhere",
+                    where="$.ports",
+                    hint="publish on an address of the family that the network has",
+                )
+        published = self._core.store.published_ports()
+        taken = [mapping for holder, mapping in published if holder != endpoint.id]
+        mine = [mapping for holder, mapping in published if holder == endpoint.id]
         kept = tuple(mapping for mapping in ports if mapping in mine)
         wanted = tuple(mapping for mapping in ports if mapping not in mine)
         return kept + self._core.choose_ports(self._core.kernel, wanted, taken)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -63,21 +63,26 @@ def _element(mapping: PortMapping, target: IPAddress) -> Element:
 def choose_ports(
     kernel: Kernel, mappings: Sequence[PortMapping], taken: Collection[PortMapping]
 ) -> tuple[PortMapping, ...]:
-    """Give `mappings` with host port 0 replaced by a free one; changes nothing.
+    """Give `mappings` with ranges of host ports and host port 0 replaced by a free one; changes nothing.
 
     taken: what other endpoints publish. A port is free if no mapping (of these or of `taken`) has it
     on an overlapping address and a socket of the host could be bound to it. Asked-for ports are
-    looked at first, so a chosen one never takes an asked-for one away.
+    looked at first and ranges next, so a chosen one never takes an asked-for one away.
 
     Raises:
         PortInUse: an asked-for port is published or bound, asked for twice, or none is left.
     """
     held = _Held(taken)
-    for mapping in mappings:
-        if mapping.host_port:
-            _claim(kernel, mapping, held)
-    chosen = [mapping if mapping.host_port else _choose(kernel, mapping, held) for mapping in mappings]
-    return tuple(chosen)
+    chosen: dict[int, PortMapping] = {}
+    for index, mapping in sorted(enumerate(mappings), key=lambda one: len(one[1].host_ports) or len(_CHOSEN)):
+        match len(mapping.host_ports):
+            case 0:
+                chosen[index] = _choose(kernel, mapping, _rotated(), held)
+            case 1:
+                chosen[index] = _claim(kernel, mapping, held)
+            case _:
+                chosen[index] = _choose(kernel, mapping, mapping.host_ports, held)
+    return tuple(chosen[index] for index in range(len(mappings)))
 
 
 class _Held:
@@ -103,27 +108,29 @@ def _overlap(one: IPAddress | None, other: IPAddress | None) -> bool:
     return one.version == other.version and (one == other or one.is_unspecified or other.is_unspecified)
 
 
-def _claim(kernel: Kernel, mapping: PortMapping, held: _Held) -> None:
+def _claim(kernel: Kernel, mapping: PortMapping, held: _Held) -> PortMapping:
     clash = held.clash(mapping)
     if clash is not None:
         raise PortInUse(f"port {_name(mapping)} of the host is published already, as {clash}", hint=_HINT)
     if not kernel.port_is_free(mapping.protocol, mapping.host_ip, mapping.host_port):
         raise PortInUse(f"port {_name(mapping)} of the host is bound by a local process", hint=_HINT)
     held.add(mapping)
+    return mapping
 
 
 _HINT = "choose another host port, or 0 to have one chosen"
 
 
-def _choose(kernel: Kernel, mapping: PortMapping, held: _Held) -> PortMapping:
-    for port in _rotated():
-        candidate = msgspec.structs.replace(mapping, host_port=port)
+def _choose(kernel: Kernel, mapping: PortMapping, ports: Iterable[int], held: _Held) -> PortMapping:
+    for port in ports:
+        candidate = msgspec.structs.replace(mapping, host_port=port, host_port_end=msgspec.UNSET)
         if held.clash(candidate) is None and kernel.port_is_free(mapping.protocol, mapping.host_ip, port):
             held.add(candidate)
             return candidate
+    among = mapping.host_ports or _CHOSEN
     raise PortInUse(
-        f"no {mapping.protocol} port of the host from {_CHOSEN[0]} to {_CHOSEN[-1]} is free",
-        hint="unpublish some, or name the host port",
+        f"no {mapping.protocol} port of the host from {among[0]} to {among[-1]} is free",
+        hint="unpublish some, or name another host port",
     )
 
 

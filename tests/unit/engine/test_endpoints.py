@@ -126,3 +126,25 @@ def test_the_trace_shows_the_layers_of_an_attachment(web: Any) -> None:
     root = web.engine.tracer.recent()[-1]
     assert root.name == "attach"
     assert {"ipam", "driver"} <= {child.layer for child in root.children}
+
+
+def test_a_range_publishes_its_first_free_port(web: Any) -> None:
+    web.attach("c1", publish="8000-8010:80")
+    web.attach("c2", publish="8000-8010:80")
+
+    assert [m.host_port for _, m in web.store.published_ports()] == [8000, 8001]
+    assert [str(e.ports[0]) for e in web.engine.endpoints.all()] == ["8000->80/tcp", "8001->80/tcp"]
+
+
+def test_a_port_on_an_address_of_a_family_that_the_endpoint_lacks_is_refused(web: Any) -> None:
+    rows, state = web.rows(), web.kernel_state()
+
+    with pytest.raises(InvalidArgument, match=r"no IPv6 address.*\[fd00::1\]:8080->80/tcp"):
+        web.attach(publish="[fd00::1]:8080:80")
+    assert (web.rows(), web.kernel_state()) == (rows, state)
+
+    web.attach()
+    endpoint = web.engine.endpoints.all()[0]
+    with pytest.raises(InvalidArgument, match="no IPv6 address"):
+        web.engine.endpoints.publish(endpoint.id, parse_publish("[::]:8080:80"))
+    assert web.store.published_ports() == []

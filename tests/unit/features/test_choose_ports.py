@@ -91,3 +91,33 @@ def test_a_chosen_port_takes_neither_an_asked_for_nor_a_published_nor_a_bound_on
     assert [mapping.host_port for mapping in chosen] == [50002, 50003]
     with pytest.raises(PortInUse, match="no tcp port of the host from 50000 to 50003 is free"):
         choose_ports(kernel, [port(0), port(0)], [port(50000), port(50003)])
+
+
+def one_of(first: int, last: int, *, to: int = 80) -> PortMapping:
+    return PortMapping(container_port=to, host_port=first, host_port_end=last)
+
+
+def test_of_a_range_the_first_port_that_is_free_is_taken() -> None:
+    kernel = RecordingKernel()
+    kernel.bound = {("tcp", 8001)}
+
+    chosen = choose_ports(kernel, [one_of(8000, 8010), one_of(8000, 8010, to=81)], [port(8000)])
+
+    assert [str(mapping) for mapping in chosen] == ["8002->80/tcp", "8003->81/tcp"]
+
+
+def test_a_range_takes_no_asked_for_port_away() -> None:
+    chosen = choose_ports(RecordingKernel(), [one_of(8000, 8001), port(8000, to=81)], [])
+
+    assert [str(mapping) for mapping in chosen] == ["8001->80/tcp", "8000->81/tcp"]
+
+
+def test_the_narrower_range_chooses_first() -> None:
+    chosen = choose_ports(RecordingKernel(), [one_of(8000, 8002), one_of(8000, 8001), one_of(8000, 8001)], [])
+
+    assert [mapping.host_port for mapping in chosen] == [8002, 8000, 8001]
+
+
+def test_a_range_without_a_free_port_is_refused_by_its_ends() -> None:
+    with pytest.raises(PortInUse, match="no tcp port of the host from 8000 to 8001 is free"):
+        choose_ports(RecordingKernel(), [one_of(8000, 8001)], [port(8000), port(8001)])
