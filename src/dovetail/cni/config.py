@@ -47,6 +47,12 @@ class Folded:
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected strings")
         return tuple(found)
 
+    def texts_for(self, key: str, name: str) -> tuple[str, ...]:
+        """Give a list of strings, or the one under `name` where there is an object of lists."""
+        if isinstance(self._items.get(key.lower()), dict):
+            return self.object(key).texts(name)
+        return self.texts(key)
+
     def object(self, key: str) -> Folded:
         """Give an object, an empty one where it is missing or null."""
         return Folded(self._items.get(key.lower()) or {}, f"{self._where}.{key}")

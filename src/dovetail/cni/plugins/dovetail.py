@@ -51,7 +51,7 @@ class DovetailPlugin(Plugin):
             name=name,
             addresses=tuple(_address(text) for text in addresses),
             mac=Mac(mac) if mac else None,
-            aliases=runtime.texts("aliases"),
+            aliases=runtime.texts_for("aliases", call.name),  # podman's are under the configuration's name
             dns=_dns(runtime.object("dns"), call.config.object("dns")),
             ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
         )

@@ -1,0 +1,70 @@
+"""What the `dovetail` type reads of a runtime's words, over a recording kernel."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dovetail.assembly import build_engine
+from dovetail.cni.plugin import Outcome, run
+from dovetail.engine.engine import Engine
+from dovetail.kernel.recording import RecordingKernel
+from dovetail.model.addresses import parse_subnet
+from dovetail.model.network import NetworkSpec, SubnetSpec
+from dovetail.store.sqlite import SqliteStore
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Engine]:
+    """An engine with network ``web``."""
+    store = SqliteStore(str(tmp_path / "dovetail.db"))
+    (tmp_path / "state").mkdir()
+    engine = build_engine(
+        state_dir=str(tmp_path / "state"), run_dir=str(tmp_path), kernel=RecordingKernel(), store=store
+    )
+    engine.networks.create(
+        NetworkSpec(name="web", subnets=(SubnetSpec(subnet=parse_subnet("10.88.0.0/24")),))
+    )
+    yield engine
+    store.close()
+
+
+def add(engine: Engine, **runtime: Any) -> Outcome:
+    environment = {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c1",
+        "CNI_IFNAME": "eth0",
+        "CNI_NETNS": "/run/netns/c1",
+        "CNI_PATH": "/opt/cni/bin",
+    }
+    config = {"cniVersion": "1.0.0", "name": "pods", "type": "dovetail", "network": "web"}
+    body = json.dumps(config | {"runtimeConfig": runtime}).encode()
+    return run(environment, body, lambda: engine)
+
+
+@pytest.mark.parametrize("aliases", [["db", "sql"], {"pods": ["db", "sql"]}, {"PODS": ["db", "sql"]}])
+def test_aliases_are_a_list_or_podmans_list_under_the_configurations_name(
+    engine: Engine, aliases: object
+) -> None:
+    outcome = add(engine, aliases=aliases)
+
+    assert outcome.status == 0, outcome.stdout
+    assert [endpoint.aliases for endpoint in engine.endpoints.all()] == [("db", "sql")]
+
+
+@pytest.mark.parametrize(
+    ("aliases", "where"),
+    [("db", "$.runtimeConfig.aliases"), ({"pods": "db"}, "$.runtimeConfig.aliases.pods"), ([1], "strings")],
+)
+def test_aliases_of_another_form_are_refused_by_their_place(
+    engine: Engine, aliases: object, where: str
+) -> None:
+    outcome = add(engine, aliases=aliases)
+
+    error = json.loads(outcome.stdout)
+    assert (error["code"], where in error["msg"]) == (7, True)
+    assert list(engine.endpoints.all()) == []
