@@ -30,6 +30,20 @@ def wait_for(condition: Callable[[], object], *, timeout_s: float = 15.0, what: 
         time.sleep(0.02)
 
 
+# What runs inside keeps things below /var/lib whatever it is told (libcni its results, podman a cache of
+# blobs): that goes into an overlay. -n: libmount would make /run/mount on the real host first.
+_SET_UP = """
+set -e
+mount -n -t tmpfs -o mode=755 tmpfs /run
+mkdir -m 1777 /run/lock
+mkdir -p /run/overlay/upper /run/overlay/work
+mount -n -t overlay -o lowerdir=/var/lib,upperdir=/run/overlay/upper,workdir=/run/overlay/work overlay /var/lib
+ip link set lo up
+echo up
+read
+"""
+
+
 class PrivateHost:
     """A host of its own: network, mounts (a fresh /run), processes. `dir` is seen inside and outside."""
 
@@ -38,11 +52,10 @@ class PrivateHost:
     def __init__(self, directory: Path) -> None:
         self.dir = directory
         self.cgroup = f"dovetail-{os.getpid()}-{time.monotonic_ns():x}"
-        script = "mount -n -t tmpfs -o mode=755 tmpfs /run && mkdir -m 1777 /run/lock && ip link set lo up && echo up && read"
         flags = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
         # bash is process 1 there: it reaps what its children leave, and ends when its input does
         self._unshare = subprocess.Popen(
-            ["unshare", *flags, "bash", "-c", script],
+            ["unshare", *flags, "bash", "-c", _SET_UP],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -124,6 +137,27 @@ class PrivateHost:
         prefix = ("nsenter", f"--net={netns}") if netns else ()
         done = self.try_run(*prefix, "curl", "-gsS", "--max-time", "3", url)
         return str(done.stdout).strip() if done.returncode == 0 else ""
+
+    def pings(self, address: str, *, netns: str = "") -> bool:
+        """Say whether an address is reached, from the host or from a namespace."""
+        prefix = ("nsenter", f"--net={netns}") if netns else ()
+        return self.try_run(*prefix, "ping", "-c", "1", "-W", "2", address).returncode == 0
+
+    def inet(self, netns: str = "") -> set[str]:
+        """Give the IPv4 addresses of a namespace, loopback left out."""
+        links = self.ip("-4", "addr", "show", "scope", "global", netns=netns)
+        return {address["local"] for link in links for address in link["addr_info"]}
+
+    def outside(self) -> str:
+        """Give the namespace of a machine beyond the host: 192.0.2.2, which reaches 192.0.2.1 and has no route on."""
+        if self.try_run("ip", "netns", "exec", "outside", "true").returncode:
+            self.run("ip", "netns", "add", "outside")
+            self.run("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", "outside")
+            self.run("ip", "addr", "add", "192.0.2.1/24", "dev", "wan")
+            self.run("ip", "link", "set", "wan", "up")
+            self.run("ip", "-n", "outside", "addr", "add", "192.0.2.2/24", "dev", "eth0")
+            self.run("ip", "-n", "outside", "link", "set", "eth0", "up")
+        return "/run/netns/outside"
 
     def stop(self) -> None:
         """Kill all that is inside; the mounts and namespaces go with it."""
@@ -222,16 +256,62 @@ class DovetailDaemon:
         return found
 
 
-class Dockerd:
+class ContainerRuntime:
+    """What docker and podman have in common: their command line."""
+
+    def __init__(self, host: PrivateHost, *command: str, env: dict[str, str] | None = None) -> None:
+        self.host = host
+        self._command = command
+        self._env = env or {}
+
+    def command(self, *args: str) -> tuple[str, ...]:
+        """Write a command line."""
+        return (*self._command, *args)
+
+    def attempt(self, *args: str, timeout_s: float = 90) -> Any:
+        """Run a command and give what subprocess gives."""
+        return self.host.try_run(*self.command(*args), timeout_s=timeout_s, env=self._env)
+
+    def __call__(self, *args: str) -> str:
+        """Run a command; it must succeed."""
+        done = self.attempt(*args)
+        assert done.returncode == 0, f"{self._command[0]} {' '.join(args)}: {done.stderr}\n{self.journal()}"
+        return str(done.stdout).strip()
+
+    def refused(self, *args: str) -> str:
+        """Run a command; it must fail. Gives what it says."""
+        done = self.attempt(*args)
+        assert done.returncode != 0, done.stdout
+        return str(done.stderr)
+
+    def journal(self) -> str:
+        """Give the end of a daemon's log, where there is a daemon."""
+        return ""
+
+    def addresses(self, container: str) -> dict[str, str]:
+        """Give the IPv4 address on each network as ``inspect`` has it."""
+        text = self("inspect", "--format", "{{json .NetworkSettings.Networks}}", container)
+        return {name: entry["IPAddress"] for name, entry in json.loads(text).items()}
+
+    def netns(self, container: str) -> str:
+        """Give the path of a container's network namespace."""
+        return f"/proc/{self('inspect', '--format', '{{.State.Pid}}', container)}/ns/net"
+
+    def pings(self, container: str, address: str) -> bool:
+        """Say whether a container reaches an address."""
+        return self.attempt("exec", container, "ping", "-c", "1", "-W", "2", address).returncode == 0
+
+
+class Dockerd(ContainerRuntime):
     """A real dockerd in a private host."""
 
     def __init__(self, host: PrivateHost) -> None:
-        self.host = host
         base = host.dir / "docker"
         base.mkdir()
         self._socket = f"unix://{base / 'docker.sock'}"
+        super().__init__(host, "docker", "-H", self._socket)
         self._pidfile = base / "pid"
-        self._command = (
+        self._daemon = (
             *("dockerd", "--data-root", str(base / "data"), "--exec-root", str(base / "exec")),
             *("-H", self._socket, "--pidfile", str(self._pidfile), "--cgroup-parent", f"/{host.cgroup}"),
         )
@@ -239,11 +319,11 @@ class Dockerd:
 
     def start(self) -> None:
         """Start it and wait until it answers."""
-        self._process = self.host.spawn("dockerd.log", *self._command)
+        self._process = self.host.spawn("dockerd.log", *self._daemon)
         try:
             wait_for(lambda: self.attempt("version").returncode == 0, timeout_s=60, what="dockerd answers")
         except AssertionError as exc:
-            raise AssertionError(self.host.log("dockerd.log")[-3000:]) from exc
+            raise AssertionError(self.journal()) from exc
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """Send a signal and wait until it is gone."""
@@ -257,21 +337,9 @@ class Dockerd:
         self.stop()
         self.start()
 
-    def command(self, *args: str) -> tuple[str, ...]:
-        """Write a ``docker`` command for this dockerd."""
-        return ("docker", "-H", self._socket, *args)
-
-    def attempt(self, *args: str, timeout_s: float = 90) -> Any:
-        """Run ``docker`` and give what subprocess gives."""
-        return self.host.try_run(*self.command(*args), timeout_s=timeout_s)
-
-    def __call__(self, *args: str) -> str:
-        """Run ``docker``; it must succeed."""
-        done = self.attempt(*args)
-        assert done.returncode == 0, (
-            f"docker {' '.join(args)}: {done.stderr}\n{self.host.log('dockerd.log')[-3000:]}"
-        )
-        return str(done.stdout).strip()
+    def journal(self) -> str:
+        """Give the end of its log."""
+        return self.host.log("dockerd.log")[-3000:]
 
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call the Engine API of 20.10; it must succeed. Gives the JSON, or None where there is none."""
@@ -280,24 +348,41 @@ class Dockerd:
         text = self.host.run(*command, "-X", method, *data, f"http://docker/v1.41{path}")
         return json.loads(text) if text else None
 
-    def refused(self, *args: str) -> str:
-        """Run ``docker``; it must fail. Gives what it says."""
-        done = self.attempt(*args)
-        assert done.returncode != 0, done.stdout
-        return str(done.stderr)
 
-    def addresses(self, container: str) -> dict[str, str]:
-        """Give the IPv4 address on each network as ``docker inspect`` has it."""
-        text = self("inspect", "--format", "{{json .NetworkSettings.Networks}}", container)
-        return {name: entry["IPAddress"] for name, entry in json.loads(text).items()}
+class Podman(ContainerRuntime):
+    """A real podman 4 on its CNI backend, which executes our plugin; it has no daemon."""
 
-    def netns(self, container: str) -> str:
-        """Give the path of a container's network namespace."""
-        return f"/proc/{self('inspect', '--format', '{{.State.Pid}}', container)}/ns/net"
+    def __init__(self, host: PrivateHost, plugins: Path) -> None:
+        base = host.dir / "podman"
+        self._networks = base / "net.d"
+        self._networks.mkdir(parents=True)
+        configuration = base / "containers.conf"
+        configuration.write_text(
+            f"""
+            [containers]
+            default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+            [engine]
+            events_logger = "none"
+            lock_type = "file"  # others are in /dev/shm, which is the real host's
+            [network]
+            network_backend = "cni"
+            cni_plugin_dirs = ["{plugins}"]
+            network_config_dir = "{self._networks}"
+            """,
+            encoding="utf-8",
+        )
+        directories = [f"--{name}={base / name}" for name in ("root", "runroot", "tmpdir")]
+        flags = ("--storage-driver", "vfs", "--cgroup-manager", "cgroupfs", "--runtime", "runc")
+        super().__init__(host, "podman", *directories, *flags, env={"CONTAINERS_CONF": str(configuration)})
 
-    def pings(self, container: str, address: str) -> bool:
-        """Say whether a container reaches an address."""
-        return self.attempt("exec", container, "ping", "-c", "1", "-W", "2", address).returncode == 0
+    def run(self, *args: str) -> str:
+        """Run ``podman run -d`` in the host's control group."""
+        return self("run", "-d", "--stop-timeout", "0", "--cgroup-parent", f"/{self.host.cgroup}", *args)
+
+    def configure(self, name: str, *plugins: dict[str, Any]) -> None:
+        """Write a network configuration list."""
+        document = {"cniVersion": "1.0.0", "name": name, "plugins": plugins}
+        (self._networks / f"{name}.conflist").write_text(json.dumps(document), encoding="utf-8")
 
 
 def _need(*programs: str) -> None:
@@ -354,3 +439,14 @@ def docker(private_host: PrivateHost, dovetail_daemon: DovetailDaemon, rootfs: P
     dockerd.start()
     dockerd("import", str(rootfs), "bb")
     return dockerd
+
+
+@pytest.fixture
+def podman(private_host: PrivateHost, rootfs: Path) -> Podman:
+    """A podman with image ``bb`` and our plugins, which find a daemon when one runs (`dovetail_daemon`)."""
+    _need("podman", "runc", "conmon")
+    plugins = private_host.dir / "cni-bin"
+    DovetailDaemon(private_host).cli("cni", "install", "--bin-dir", str(plugins))
+    runtime = Podman(private_host, plugins)
+    runtime("import", str(rootfs), "bb")
+    return runtime

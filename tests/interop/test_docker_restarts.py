@@ -27,7 +27,7 @@ def beside(docker: Any) -> Any:
 
 def _check_all_reachable(docker: Any) -> None:
     host = docker.host
-    outside = _outsider(host)
+    outside = host.outside()
     assert host.run("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP")
     assert docker.pings("c2", docker.addresses("c1")["one"]), "within our network"
     assert docker.pings("c2", "192.0.2.2"), "out of our network, through the host"
@@ -36,19 +36,6 @@ def _check_all_reachable(docker: Any) -> None:
     )
     host.wait_for(lambda: host.get("http://192.0.2.1:9090/", netns=outside) == "hello", what="Docker's port")
     assert host.get("http://127.0.0.1:8080/") == "hello"
-
-
-def _outsider(host: Any) -> str:
-    """A machine beyond the host: 192.0.2.2, which has no route to our subnets."""
-    path = "/run/netns/outside"
-    if host.try_run("ip", "netns", "exec", "outside", "true").returncode:
-        host.run("ip", "netns", "add", "outside")
-        host.run("ip", "link", "add", "wan", "type", "veth", "peer", "name", "eth0", "netns", "outside")
-        host.run("ip", "addr", "add", "192.0.2.1/24", "dev", "wan")
-        host.run("ip", "link", "set", "wan", "up")
-        host.run("ip", "-n", "outside", "addr", "add", "192.0.2.2/24", "dev", "eth0")
-        host.run("ip", "-n", "outside", "link", "set", "eth0", "up")
-    return path
 
 
 def test_dockers_policy_of_dropping_leaves_our_networks_alone_before_and_after_a_restart(
