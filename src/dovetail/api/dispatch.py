@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 from urllib.parse import unquote
@@ -173,7 +174,7 @@ def _drivers(engine: Engine, _call: _Call) -> list[DriverView]:
 
 def _trace(engine: Engine, call: _Call) -> list[Step]:
     text = call.query.get("last", str(_TRACE_LAST))
-    if not (text.isascii() and text.isdigit() and int(text) > 0):
+    if not re.fullmatch("0*[1-9][0-9]{0,8}", text):
         raise InvalidArgument(
             f"{text!r} is not a number of operations", where="last", hint="write it as last=20"
         )

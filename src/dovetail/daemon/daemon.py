@@ -90,6 +90,8 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
 
 def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str, Listening]:
     sockets = from_systemd(os.environ, os.getpid())
+    for listening in sockets.values():
+        stack.callback(listening.close)
     for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"):
         os.environ.pop(name, None)
     places = {
@@ -101,8 +103,7 @@ def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str
         if path and name not in sockets:
             _make_directory(os.path.dirname(path))
             sockets[name] = listen(path, _MODES[name])
-    for listening in sockets.values():
-        stack.callback(listening.close)
+            stack.callback(sockets[name].close)
     return sockets
 
 

@@ -29,6 +29,7 @@ _BODY_BYTES = 4 * 1024 * 1024
 _REQUEST_S = 30.0  # from the first byte of a request to its last
 _LINE_BYTES = 65536
 _DISCARD_BYTES = 1 << 16
+_LENGTH_DIGITS = 18
 
 
 class Request(NamedTuple):
@@ -179,12 +180,14 @@ class _Connection(BaseHTTPRequestHandler):
             return None
         text = self.headers.get("Content-Length", "0").strip()
         if not (text.isascii() and text.isdigit()):
-            self.send_error(HTTPStatus.BAD_REQUEST, f"{text!r} is not a Content-Length")
+            self.send_error(HTTPStatus.BAD_REQUEST, f"{text[:99]!r} is not a Content-Length")
+            return None
+        if len(text) > _LENGTH_DIGITS or int(text) > _BODY_BYTES:  # int() itself refuses thousands of digits
+            self.send_error(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_BODY_BYTES} bytes at most"
+            )
             return None
         length = int(text)
-        if length > _BODY_BYTES:
-            self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body of {length} bytes is too large")
-            return None
         body = self.rfile.read(length)
         if len(body) < length:
             self.send_error(HTTPStatus.BAD_REQUEST, f"the body ends after {len(body)} of {length} bytes")

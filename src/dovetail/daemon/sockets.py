@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import re
 import socket
 import stat
 import struct
@@ -95,15 +96,17 @@ def _sentence(path: str, error: OSError) -> DovetailError:
 def from_systemd(environ: Mapping[str, str], pid: int) -> dict[str, Listening]:
     """Take the sockets that systemd passed, by their FileDescriptorName; nothing where it passed none.
 
-    Their files are systemd's: they stay, so that a caller waits while the daemon restarts.
+    Their files are systemd's: they stay, so that a caller waits while the daemon restarts. Raises InvalidArgument.
     Source: sd_listen_fds_with_names(3).
     """
     if environ.get("LISTEN_PID") != str(pid):
         return {}
-    count = int(environ.get("LISTEN_FDS", "0"))
+    text = environ.get("LISTEN_FDS", "")
+    if not re.fullmatch("[0-9]{1,4}", text):
+        raise InvalidArgument(f"LISTEN_FDS is {text!r}, which is not a number of sockets")
     names = environ.get("LISTEN_FDNAMES", "").split(":")
     found: dict[str, Listening] = {}
-    for offset in range(count):
+    for offset in range(int(text)):
         descriptor = _FIRST_FD + offset
         os.set_inheritable(descriptor, False)
         name = names[offset] if offset < len(names) else ""
@@ -136,7 +139,9 @@ def hold_run_dir(run_dir: str) -> Iterator[None]:
             ) from None
         os.ftruncate(held, 0)
         os.pwrite(held, f"{os.getpid()}\n".encode("ascii"), 0)
-        yield
-        os.unlink(path)
+        try:
+            yield
+        finally:
+            os.unlink(path)
     finally:
         os.close(held)

@@ -296,7 +296,7 @@ def test_each_change_is_a_root_step_of_the_trace_and_reading_is_none(api):
     assert steps[0]["children"]
 
 
-@pytest.mark.parametrize("last", ["0", "-1", "x", "1.5", ""])
+@pytest.mark.parametrize("last", ["0", "-1", "x", "1.5", "", "²", "9" * 5000])
 def test_trace_refuses_a_number_that_is_none(api, last):
     assert api("GET", "/v1/trace", query={"last": last}).status == 400
 
