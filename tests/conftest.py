@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
+import sqlite3
+import struct
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -66,3 +72,173 @@ def host() -> Iterator[Host]:
         if _libc.setns(before, _CLONE_NEWNET) != 0:
             os._exit(70)  # going on in the wrong namespace would change the real host
         os.close(before)
+
+
+class Books:
+    """The rows of a store as SQLite has them, read past our own code."""
+
+    def __init__(self, state_dir: str) -> None:
+        with closing(sqlite3.connect(f"{state_dir}/dovetail.db")) as database:
+            self.networks = self._documents(database, "networks")
+            self.endpoints = self._documents(database, "endpoints")
+            self.sandboxes = self._documents(database, "sandboxes")
+            self.pools = self._documents(database, "pools")
+            self.addresses = [
+                (pool, str(ip_address(packed)), kind, owner)
+                for pool, packed, kind, owner in database.execute(
+                    "SELECT pool_id, address, kind, owner FROM addresses"
+                )
+            ]
+            self.ports = list(
+                database.execute("SELECT endpoint_id, protocol, host_port, container_port FROM ports")
+            )
+            self.taken = Counter[str]()
+            for pool, first, last in database.execute("SELECT pool_id, first, last FROM taken"):
+                self.taken[pool] += int.from_bytes(last, "big") - int.from_bytes(first, "big") + 1
+
+    @staticmethod
+    def _documents(database: sqlite3.Connection, table: str) -> dict[str, Any]:
+        return {key: json.loads(doc) for key, doc in database.execute(f"SELECT id, doc FROM {table}")}
+
+
+def _nobodys(run: Callable[..., str], state_dir: str, *, docker: bool = False) -> list[str]:
+    """List what has no owner or is half there: addresses, links, nftables elements, rows, locks; nothing is empty.
+
+    `run` runs a program on the host. `docker`: what a Docker Engine asked for and has not used is no finding.
+    """
+    books = Books(state_dir)
+    links = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
+    return [
+        *_wrong_rows(books),
+        *_wrong_addresses(books, docker=docker),
+        *_wrong_links(books, {name for name in links if name.startswith("dv")}, docker=docker),
+        *_wrong_elements(books, json.loads(run("nft", "-j", "list", "ruleset"))["nftables"]),
+        *(["a lock is held"] if _locked(f"{state_dir}/lock") else []),
+    ]
+
+
+def _wrong_rows(books: Books) -> list[str]:
+    found = [
+        f"network {n['name']} is {n['status']}" for n in books.networks.values() if n["status"] != "active"
+    ]
+    for identifier, endpoint in books.endpoints.items():
+        waiting = endpoint["status"] == "created" and endpoint["owner"]["face"] == "docker"
+        if endpoint["status"] != "joined" and not waiting:
+            found.append(f"endpoint {identifier[:12]} is {endpoint['status']}")
+        if endpoint["network_id"] not in books.networks:
+            found.append(f"endpoint {identifier[:12]} has no network")
+        published = {tuple(p.values())[:3] for p in endpoint["ports"]}
+        claimed = {
+            (inner, outer, proto) for holder, proto, outer, inner in books.ports if holder == identifier
+        }
+        if published != claimed:
+            found.append(f"endpoint {identifier[:12]} publishes {published} and holds {claimed}")
+    found += [f"port {port} of no endpoint" for port in books.ports if port[0] not in books.endpoints]
+    used = {endpoint["sandbox_id"] for endpoint in books.endpoints.values()}
+    for identifier, sandbox in books.sandboxes.items():
+        if sandbox["face"] != "cli" and identifier not in used:
+            found.append(f"sandbox {sandbox['name']} without endpoints")
+        if sandbox["made"] and not os.path.exists(sandbox["netns"]):
+            found.append(f"sandbox {sandbox['name']} without its namespace")
+    return found
+
+
+def _wrong_addresses(books: Books, *, docker: bool) -> list[str]:
+    given = {
+        (address.partition("/")[0], identifier)
+        for identifier, endpoint in books.endpoints.items()
+        for address in endpoint["addresses"]
+    }
+    gateways = {
+        (s["gateway"], n["id"]) for n in books.networks.values() for s in n["subnets"] if s["gateway"]
+    }
+    found = [
+        f"pool {key} of nobody"
+        for key, pool in books.pools.items()
+        if pool["owner"] not in books.networks and not (docker and pool["owner"] == "docker")
+    ]
+    for _, address, kind, owner in books.addresses:
+        if not ((address, owner) in given | gateways or (docker and owner == "docker")):
+            found.append(f"address {address} ({kind}) of {owner[:12]}, who is nobody")
+    held = {(address, owner) for _, address, _, owner in books.addresses}
+    found += [f"address {address} of {owner[:12]} is not held" for address, owner in given - held]
+    count = Counter(pool for pool, *_ in books.addresses)
+    found += [
+        f"pool {pool}: {books.taken[pool]} taken" for pool in books.pools if books.taken[pool] != count[pool]
+    ]
+    addresses = Counter(address for address, _ in given)
+    return found + [f"{address} is given {times} times" for address, times in addresses.items() if times > 1]
+
+
+def _wrong_links(books: Books, links: Collection[str], *, docker: bool) -> list[str]:
+    wanted = {network["link"] for network in books.networks.values() if network["link"]}
+    wanted |= {e["link"] for e in books.endpoints.values() if e["status"] == "joined" and e["link"]}
+    owned = wanted | {e["attachment"]["handover"] for e in books.endpoints.values() if e["attachment"]}
+    if docker:  # between Leave and DeleteEndpoint the interface waits in the host's namespace
+        owned |= {f"{end}{identifier[:12]}" for identifier in books.endpoints for end in ("dvh", "dvc")}
+    return [
+        *(f"link {name} belongs to nobody" for name in set(links) - owned),
+        *(f"link {name} is missing" for name in wanted - set(links)),
+    ]
+
+
+def _wrong_elements(books: Books, ruleset: list[Any]) -> list[str]:
+    """Compare what is in the sets and maps of our table with what networks and joined endpoints want there."""
+    entries = [entry.get("set") or entry.get("map") for entry in ruleset]
+    there = {
+        f"{entry['name']} {_words(element)}"
+        for entry in entries
+        if entry and (entry["family"], entry["table"]) == ("inet", "dovetail")
+        for element in entry.get("elem", [])
+    }
+    wanted = set()
+    for network in books.networks.values():
+        firewall, link = network["firewall"], network["link"]
+        if firewall is None:
+            continue
+        wanted |= {f"bridges {link}", f"same_bridge {link} {link}"}
+        names = {
+            "isolated": not firewall["icc"],
+            "internal": firewall["internal"],
+            "protected": firewall["protected"],
+        }
+        wanted |= {f"{name} {link}" for name, on in names.items() if on}
+        for subnet in () if firewall["internal"] else (s["subnet"] for s in network["subnets"]):
+            version = 6 if ":" in subnet else 4
+            wanted |= {f"subnets{version} {subnet}", f"hairpin{version} {subnet} {subnet}"}
+            wanted |= {f"masquerade{version} {subnet}"} if firewall["masquerade"] else set()
+    for endpoint in books.endpoints.values():
+        for port in endpoint["ports"] if endpoint["status"] == "joined" else ():
+            for address in (a.partition("/")[0] for a in endpoint["addresses"]):
+                key = f"publish{6 if ':' in address else 4} {port['protocol']} {port['host_port']}"
+                wanted.add(f"{key} {address} {port['container_port']}")
+    return [
+        *(f"element {element} belongs to nobody" for element in there - wanted),
+        *(f"element {element} is missing" for element in wanted - there),
+    ]
+
+
+def _words(element: Any) -> str:
+    match element:
+        case {"concat": parts}:
+            return " ".join(map(_words, parts))
+        case {"prefix": {"addr": address, "len": length}}:
+            return f"{address}/{length}"
+        case [key, data]:
+            return f"{_words(key)} {_words(data)}"
+        case _:
+            return str(element)
+
+
+def _locked(path: str) -> bool:
+    with open(path, "rb") as file:
+        # struct flock, include/uapi/asm-generic/fcntl.h: any lock from byte 0 to the end of all files
+        asked = struct.pack("hhqqi4x", fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        kind, *_ = struct.unpack("hhqqi4x", fcntl.fcntl(file, fcntl.F_OFD_GETLK, asked))
+    return bool(kind != fcntl.F_UNLCK)
+
+
+@pytest.fixture(scope="session")
+def nobodys() -> Callable[..., list[str]]:
+    """Give what lists things without an owner, see `_nobodys`."""
+    return _nobodys

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 from dovetail.engine.core import Core
 from dovetail.engine.engine import Engine
@@ -50,6 +53,7 @@ def build_engine(
     from dovetail.ipam.local import LocalIpam
 
     boot_id = Path(_BOOT_ID).read_text(encoding="ascii").strip()
+    on_step = on_step or failpoint(os.environ)
     if store is None:
         _make_directory(state_dir, 0o700)
         store = _sqlite(os.path.join(state_dir, "dovetail.db"))
@@ -58,6 +62,8 @@ def build_engine(
     if kernel is None:
         _make_directory(run_dir, 0o755)
         kernel = _linux()
+    if os.environ.get("DOVETAIL_FAILPOINT", "").endswith("=kill") and on_step is not None:
+        store = cast("Store", _SteppingStore(store, on_step))
     drivers = (BridgeDriver(), HostDriver(), NullDriver())
     core = Core(
         kernel=kernel,
@@ -72,7 +78,7 @@ def build_engine(
         locks=Locks(os.path.join(state_dir, "lock") if state_dir != os.devnull else os.devnull),
         netns_dir=os.path.join(run_dir, "netns"),
         boot_id=boot_id,
-        tracer=Tracer(on_step=on_step or failpoint(os.environ)),
+        tracer=Tracer(on_step=on_step),
         orphan_grace_s=float(os.environ.get("DOVETAIL_ORPHAN_GRACE", "60")),
     )
     return Engine(core)
@@ -82,26 +88,62 @@ def failpoint(environ: Mapping[str, str]) -> Callable[[Step], None] | None:
     """Read ``DOVETAIL_FAILPOINT``: where to fail or die, for tests that walk the steps of an operation.
 
     ``N=kill`` or ``N=error``: at the N-th step that begins (from 1); ``LAYER:NAME=kill``: at the first step of
-    that layer whose name begins with NAME. None without the variable.
+    that layer whose name begins with NAME; ``LAYER:NAME+N=kill``: at the N-th step after that one. To those
+    that die, each change that is in the database for good is a step as well, ``store:committed``.
+    None without the variable.
     """
     text = environ.get("DOVETAIL_FAILPOINT", "")
     if not text:
         return None
     where, _, action = text.rpartition("=")
-    seen = 0
+    first, _, after = where.partition("+")
+    layer, _, name = first.partition(":")
+    left = int(first) if first.isdigit() else int(after or 0) + 1
+    begun = first.isdigit()
 
     def on_step(step: Step) -> None:
-        nonlocal seen
-        seen += 1
-        layer, _, name = where.partition(":")
-        here = seen == int(where) if where.isdigit() else step.layer == layer and step.name.startswith(name)
-        if not here:
+        nonlocal left, begun
+        begun = begun or (step.layer == layer and step.name.startswith(name))
+        left -= begun
+        if left or not begun:
             return
         if action == "kill":
             os.kill(os.getpid(), signal.SIGKILL)
         raise KernelError(f"failpoint {text}", 5)  # EIO, include/uapi/asm-generic/errno-base.h
 
     return on_step
+
+
+class _SteppingStore:
+    """A store that says so when something is in the database for good: the moments a crash tells apart."""
+
+    def __init__(self, store: Store, on_step: Callable[[Step], None]) -> None:
+        self._store = store
+        self._on_step = on_step
+        self._open = threading.local()
+
+    def __getattr__(self, verb: str) -> Any:
+        attribute = getattr(self._store, verb)
+        if not verb.startswith(("put_", "delete_", "claim_", "release_")):
+            return attribute
+
+        def change(*args: Any) -> Any:
+            with self.transaction():
+                return attribute(*args)
+
+        return change
+
+    @contextmanager
+    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+        depth = getattr(self._open, "depth", 0)
+        self._open.depth = depth + 1
+        try:
+            with self._store.transaction(durable=durable):
+                yield
+        finally:
+            self._open.depth = depth
+        if not depth:
+            self._on_step(Step(layer="store", name="committed"))
 
 
 def _linux() -> Kernel:
