@@ -123,6 +123,7 @@ class Installation:
     ) -> subprocess.Popen[bytes]:
         """Execute the installed plugin as a runtime does; the namespace is made where there is none.
 
+        It waits for the end of its input, which `outcome` gives it (or `release`, so that many go at once).
         Without `fallback` the plugin ends where it would run the engine in its own process.
         """
         mappings = [{"hostPort": outer, "containerPort": inner, "protocol": "tcp"} for outer, inner in ports]
@@ -150,9 +151,15 @@ class Installation:
         )
         assert started.stdin is not None
         started.stdin.write(json.dumps(config).encode())
-        started.stdin.close()
-        started.stdin = None
+        started.stdin.flush()
         return started
+
+    @staticmethod
+    def release(started: subprocess.Popen[bytes]) -> None:
+        """Let a plugin go to work."""
+        assert started.stdin is not None
+        started.stdin.close()
+        started.stdin = None  # communicate() would flush it
 
     def cni(self, verb: str, container: str, **options: Any) -> tuple[int, Any]:
         """Execute the plugin and give exit status and result."""
@@ -304,7 +311,7 @@ class DockerEngine:
                 "IpamDriver.RequestPool",
                 {"AddressSpace": "dovetail-local", "Pool": pool, "SubPool": "", "Options": options, "V6": v6},
             )
-            for pool, v6 in (("10.88.0.0/24", False), ("fd88::/64", True))
+            for pool, v6 in (("", False), ("fd88::/64", True))
         ]
         data = [{"AddressSpace": "dovetail-local", "Pool": pool["Pool"]} for pool in self._pools]
         body = {
