@@ -110,6 +110,8 @@ def test_a_veth_pair_is_born_configured_in_both_namespaces(
     assert "UP" in end["flags"]
     assert "UP" in peer["flags"]
     assert end["link_index"] == peer["ifindex"]
+    for one in (end, peer):
+        assert (one["num_tx_queues"], one["num_rx_queues"]) == (1, 1), "as many as the kernel would use"
 
 
 @pytest.mark.parametrize("abroad", ["end", "peer", "both", "none"])

@@ -57,7 +57,7 @@ def open_backend(state_dir: str, run_dir: str, *, explain: bool = False) -> Back
     if daemon is not None:
         return daemon
     engine = build_engine(state_dir=state_dir, run_dir=run_dir)
-    engine.tracer.add_sink(tracelog.sink(run_dir))
+    engine.tracer.add_sink(tracelog.sink(run_dir), whole=True)
     return InProcessBackend(engine, run_dir=run_dir)
 
 

@@ -15,7 +15,14 @@ from dovetail.errors import DovetailError, InvalidArgument, KernelError, Permiss
 __all__ = ["install"]
 
 _HERE = Path(__file__).resolve().parent
-_COMPILERS = ("cc", "gcc", "clang")
+_COMPILERS = (
+    # musl's start is 0.4 ms shorter than glibc's here: no dynamic linking, and no CPUID instructions, which trap in a
+    # virtual machine. Debian package musl-tools.
+    ("musl-gcc", "-static"),
+    ("cc",),
+    ("gcc",),
+    ("clang",),
+)
 _COMPILE_S = 120
 
 
@@ -54,10 +61,11 @@ def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.exe
 
 def _build(scratch: str) -> str:
     source = _source("dovetail-cni.c")
-    compiler = next(filter(None, map(shutil.which, _COMPILERS)), None)
-    if source is not None and compiler is not None:
-        target = os.path.join(scratch, "shim")
-        command = [compiler, "-O2", "-o", target, str(source)]
+    target = os.path.join(scratch, "shim")
+    for compiler, *flags in _COMPILERS:
+        if source is None or shutil.which(compiler) is None:
+            continue
+        command = [compiler, "-O2", *flags, "-o", target, str(source)]
         done = subprocess.run(command, capture_output=True, timeout=_COMPILE_S, check=False)
         if done.returncode == 0:
             return target

@@ -91,7 +91,7 @@ def _open(engine: Engine, environment: Environment, netns_fd: int) -> Netns:
     """Open CNI_NETNS. A plugin must not be run inside the container's own namespace (checked before anything is done)."""
     try:
         if netns_fd >= 0:
-            netns = engine.kernel.netns_from_fd(os.dup(netns_fd), environment.netns)
+            netns = _adopt(engine, netns_fd, environment.netns)
         else:
             netns = engine.kernel.open_netns(environment.netns)
     except InvalidArgument as exc:
@@ -102,6 +102,15 @@ def _open(engine: Engine, environment: Environment, netns_fd: int) -> Netns:
             BAD_ENVIRONMENT, f"CNI_NETNS {environment.netns} is the plugin's own network namespace"
         )
     return netns
+
+
+def _adopt(engine: Engine, netns_fd: int, path: str) -> Netns:
+    own = os.dup(netns_fd)
+    try:
+        return engine.kernel.netns_from_fd(own, path)
+    except DovetailError:
+        os.close(own)
+        raise
 
 
 def _allow(command: str, version: str) -> None:

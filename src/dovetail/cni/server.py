@@ -1,17 +1,15 @@
-"""The daemon's end of the shim's socket: a thread a call, no asyncio."""
+"""The daemon's end of the shim's socket: a frame in, a frame out, on a thread that is there already."""
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
-import select
 import socket
 import struct
-import threading
 
 from dovetail.cni.frame import FALLBACK, MAGIC, REQUEST, REQUEST_BYTES, pack_answer
 from dovetail.cni.plugin import run
+from dovetail.cni.workers import Workers
 from dovetail.engine.engine import Engine
 
 __all__ = ["ShimServer"]
@@ -26,35 +24,24 @@ class ShimServer:
     """Answers the shims that connect to `listening`; only root and the daemon's own user may."""
 
     def __init__(self, listening: socket.socket, engine: Engine) -> None:
-        self._listening = listening
         self._engine = engine
-        self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
-        self._calls: set[threading.Thread] = set()
+        self._workers = Workers(listening, self._serve)
+        own = os.stat(_OWN)
+        self._namespace = (own.st_dev, own.st_ino)
 
     def serve_forever(self) -> None:
         """Accept until `shutdown`."""
-        self._listening.setblocking(False)
-        while True:
-            ready, _, _ = select.select([self._listening.fileno(), self._stop_read], [], [])
-            if self._stop_read in ready:
-                return
-            with contextlib.suppress(BlockingIOError):
-                connection, _ = self._listening.accept()
-                connection.settimeout(_CALL_S)
-                thread = threading.Thread(target=self._serve, args=(connection,), daemon=True)
-                self._calls.add(thread)
-                thread.start()
+        self._workers.run()
 
     def shutdown(self) -> None:
         """Stop accepting, and let the calls under way end."""
-        os.write(self._stop_write, b"x")
-        for thread in list(self._calls):
-            thread.join(timeout=_CALL_S)
+        self._workers.stop(_CALL_S)
 
     def _serve(self, connection: socket.socket) -> None:
         fds: list[int] = []
+        connection.settimeout(_CALL_S)
         try:
-            with connection:
+            with self._engine.tracer.after_answer():
                 self._answer(connection, fds)
         except (OSError, ValueError) as exc:
             _log.warning("cni call broke off", extra={"fields": {"error": str(exc)}})
@@ -63,7 +50,6 @@ class ShimServer:
         finally:
             for fd in fds:
                 os.close(fd)
-            self._calls.discard(threading.current_thread())
 
     def _answer(self, connection: socket.socket, fds: list[int]) -> None:
         credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
@@ -84,8 +70,7 @@ class ShimServer:
             parts.append(_some(connection))
             received += len(parts[-1])
         body = b"".join(parts)[REQUEST.size : total]
-        own = os.stat(_OWN)
-        if (device, inode) != (own.st_dev, own.st_ino):
+        if (device, inode) != self._namespace:
             connection.sendall(pack_answer(FALLBACK))
             return
         pairs = [

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from contextlib import ExitStack
 
 import msgspec
@@ -16,9 +15,9 @@ import msgspec
 from dovetail.drivers import bridge_check
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import AlreadyExists, Conflict, NotFound
+from dovetail.errors import Conflict, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
+from dovetail.model.addresses import EVERYWHERE, IPAddress, IPInterface, interface_in
 from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
@@ -28,10 +27,6 @@ from dovetail.model.network import FirewallIntent, Network
 __all__ = ["BridgeDriver"]
 
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
-_DEFAULT_ROUTES: dict[int, IPNetwork] = {
-    4: ipaddress.IPv4Network("0.0.0.0/0"),
-    6: ipaddress.IPv6Network("::/0"),
-}
 _V6 = 6
 
 
@@ -156,13 +151,9 @@ class BridgeDriver:
             undo.callback(kernel.delete_links, [end.name])
             kernel.add_veth(end, peer)
             return attachment
+        undo.callback(kernel.delete_links, [end.name])
+        kernel.add_veth(end, peer)
         with kernel.inside(sandbox) as inner:
-            if inner.link(ifname) is not None:
-                raise AlreadyExists(
-                    "interface", ifname, hint=f"in {sandbox.path or 'the sandbox'}; choose another name"
-                )
-            undo.callback(kernel.delete_links, [end.name])
-            kernel.add_veth(end, peer)
             _configure(inner, attachment)
         return attachment
 
@@ -295,5 +286,5 @@ def _configure(inner: Kernel, attachment: Attachment) -> None:
         inner.set_link(attachment.ifname, up=True)
         for gateway in attachment.gateways:
             inner.add_route(
-                attachment.ifname, Route(destination=_DEFAULT_ROUTES[gateway.version], gateway=gateway)
+                attachment.ifname, Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
             )

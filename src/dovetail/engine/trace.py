@@ -2,7 +2,8 @@
 
 A face opens the root step (``docker`` NetworkDriver.Join, ``cni`` ADD, ``cli`` network create);
 every step opened on the same thread below it becomes its child. Finished roots go to the ring
-and to the sinks. Opening and closing a step costs about 2 µs.
+and to the sinks. Opening and closing a step costs about 2 µs; what takes longer to say about a step is
+written when somebody reads it (`Tracer.describe`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
 
 import msgspec
 
@@ -20,6 +22,9 @@ from dovetail.errors import one_sentence
 __all__ = ["Step", "Tracer"]
 
 _RING = 256
+
+_Writing = list[tuple["Step", Callable[[], dict[str, str]]]]
+"""Details that are not written yet."""
 
 
 class Step(msgspec.Struct, kw_only=True, omit_defaults=True):
@@ -38,56 +43,120 @@ class Step(msgspec.Struct, kw_only=True, omit_defaults=True):
     children: list[Step] = []
 
 
+class _Thread(threading.local):
+    """What is open on one thread; `waiting` holds back what is finished until the caller has its answer."""
+
+    def __init__(self) -> None:
+        self.stack: list[Step] = []
+        self.writing: _Writing = []
+        self.waiting: list[tuple[Step, _Writing]] | None = None
+
+
 class Tracer:
     """Collects step trees; safe under threads."""
 
     def __init__(self, *, on_step: Callable[[Step], None] | None = None) -> None:
         """Make a tracer. `on_step` is called as each step begins; tests make it fail or kill there."""
-        self._local = threading.local()
-        self._ring: deque[Step] = deque(maxlen=_RING)
-        self._sinks: list[Callable[[Step], None]] = []
+        self._thread = _Thread()
+        self._ring: deque[tuple[Step, _Writing]] = deque(maxlen=_RING)
+        self._sinks: list[tuple[Callable[[Step], None], bool]] = []
         self._on_step = on_step
 
-    @contextmanager
-    def step(self, layer: str, name: str, **detail: str) -> Iterator[Step]:
+    def step(self, layer: str, name: str, **detail: str) -> AbstractContextManager[Step]:
         """Time what the ``with`` holds; an exception is noted on the step and goes on."""
-        step = Step(layer=layer, name=name, detail=detail, started=time.time(), children=[])
-        stack = self._stack()
-        if stack:
-            stack[-1].children.append(step)
-        stack.append(step)
-        begun = time.perf_counter()
-        try:
-            if self._on_step is not None:
-                self._on_step(step)
-            yield step
-        except BaseException as exc:
-            step.error = one_sentence(exc)
-            raise
-        finally:
-            step.duration_ms = round((time.perf_counter() - begun) * 1000, 3)
-            stack.pop()
-            if not stack:
-                self._ring.append(step)
-                for sink in self._sinks:
-                    sink(step)
+        return _Timing(self, Step(layer=layer, name=name, detail=detail, children=[]))
+
+    def describe(self, step: Step, write: Callable[[], dict[str, str]]) -> None:
+        """Have `write` called for more details of an open `step` of this thread, when somebody reads them."""
+        self._thread.writing.append((step, write))
 
     def note(self, key: str, value: str) -> None:
         """Write a detail on the step that is open on this thread, if one is."""
-        stack = self._stack()
+        stack = self._thread.stack
         if stack:
             stack[-1].detail = {**stack[-1].detail, key: value}
 
-    def add_sink(self, sink: Callable[[Step], None]) -> None:
-        """Hand each finished root step to `sink` as well (a stream, metrics, a file)."""
-        self._sinks.append(sink)
+    @contextmanager
+    def after_answer(self) -> Iterator[None]:
+        """Tell the sinks of what this thread finishes when the ``with`` ends: the caller has its answer by then."""
+        waiting: list[tuple[Step, _Writing]] = []
+        self._thread.waiting = waiting
+        try:
+            yield
+        finally:
+            self._thread.waiting = None
+            for step, writing in waiting:
+                self._tell(step, writing)
+
+    def add_sink(self, sink: Callable[[Step], None], *, whole: bool = False) -> None:
+        """Hand each finished root step to `sink` as well (metrics, the log; a file takes it `whole`, in all detail)."""
+        self._sinks.append((sink, whole))
 
     def recent(self, last: int = _RING) -> list[Step]:
         """Give the last finished root steps, oldest first."""
-        return list(self._ring)[-last:]
+        return [_written(step, writing) for step, writing in list(self._ring)[-last:]]
 
-    def _stack(self) -> list[Step]:
-        stack: list[Step] | None = getattr(self._local, "stack", None)
-        if stack is None:
-            stack = self._local.stack = []
-        return stack
+    def begin(self, step: Step) -> None:
+        """Open `step` on this thread; `step` does, and `end` closes it."""
+        stack = self._thread.stack
+        if stack:
+            stack[-1].children.append(step)
+        stack.append(step)
+        if self._on_step is not None:
+            self._on_step(step)
+
+    def end(self) -> None:
+        """Close the step that was opened last on this thread."""
+        thread = self._thread
+        step = thread.stack.pop()
+        if thread.stack:
+            return
+        writing, thread.writing = thread.writing, []
+        self._ring.append((step, writing))
+        if thread.waiting is None:
+            self._tell(step, writing)
+        else:
+            thread.waiting.append((step, writing))
+
+    def _tell(self, step: Step, writing: _Writing) -> None:
+        for sink, whole in self._sinks:
+            sink(_written(step, writing) if whole else step)
+
+
+class _Timing:
+    """The ``with`` of one step. A class, as it is opened a dozen times an operation and a generator costs twice that."""
+
+    __slots__ = ("_begun", "_step", "_tracer")
+
+    def __init__(self, tracer: Tracer, step: Step) -> None:
+        self._tracer = tracer
+        self._step = step
+        self._begun = 0.0
+
+    def __enter__(self) -> Step:
+        self._step.started = time.time()
+        self._begun = time.perf_counter()
+        try:
+            self._tracer.begin(self._step)
+        except BaseException as exc:
+            self._end(exc)
+            raise
+        return self._step
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._end(exc)
+
+    def _end(self, exc: BaseException | None) -> None:
+        if exc is not None:
+            self._step.error = one_sentence(exc)
+        self._step.duration_ms = round((time.perf_counter() - self._begun) * 1000, 3)
+        self._tracer.end()
+
+
+def _written(step: Step, writing: _Writing) -> Step:
+    for part, write in writing:
+        part.detail = {**part.detail, **write()}
+    writing.clear()
+    return step

@@ -61,7 +61,7 @@ class _TracedKernel:
 
         def traced_verb(*args: Any, **kwargs: Any) -> Any:
             with tracer.step("kernel", verb) as step:
-                step.detail = {"command": " ; ".join(describe(verb, *args, **kwargs))}
+                tracer.describe(step, lambda: {"command": " ; ".join(describe(verb, *args, **kwargs))})
                 return call(*args, **kwargs)
 
         return traced_verb

@@ -103,8 +103,9 @@ class LocalIpam:
         """Hold an address; see `ipam.protocol.IpamDriver`.
 
         A gateway that is not named is the first address of the whole subnet, even below the ip_range.
+        Nothing is written before all is found free, so there is nothing to undo by itself.
         """
-        with self._ledger.transaction():
+        with self._ledger.joined():
             pool = self._ledger.pool(pool_id)
             if pool is None:
                 raise NotFound("pool", pool_id)
@@ -175,7 +176,7 @@ class LocalIpam:
 
     def release_address(self, pool_id: str, address: IPAddress, owner: str) -> None:
         """Give an address back. One that is free, or held by another owner, is left alone without error."""
-        with self._ledger.transaction():
+        with self._ledger.joined():
             row = self._ledger.address(pool_id, address)
             if row is not None and row.owner == owner:
                 self._ledger.delete_address(pool_id, address)

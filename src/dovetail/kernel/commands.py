@@ -27,6 +27,7 @@ _RT_SCOPES = {
     254: "host",
 }  # rt_scope_t, include/uapi/linux/rtnetlink.h
 _PROTOCOL_V6 = 6
+_ONE_QUEUE = ("numtxqueues", 1, "numrxqueues", 1)  # see `rtnl.new_veth`
 
 
 def describe(verb: str, *args: object, **kwargs: object) -> list[str]:
@@ -94,8 +95,9 @@ def _add_bridge(name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str =
 def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
     both = [
         _line(
-            *("ip", "link", "add", "name", end.name, *_birth(end.mac, end.mtu), *_born_in(end)),
-            *("type", "veth", "peer", "name", peer.name, *_birth(peer.mac, peer.mtu), *_born_in(peer)),
+            *("ip", "link", "add", "name", end.name, *_birth(end.mac, end.mtu), *_ONE_QUEUE, *_born_in(end)),
+            *("type", "veth", "peer", "name", peer.name),
+            *(*_birth(peer.mac, peer.mtu), *_ONE_QUEUE, *_born_in(peer)),
         )
     ]
     return both + _configure(end) + _configure(peer)

@@ -193,8 +193,10 @@ class LinuxKernel:
             return AlreadyExists("interface", f"{end.name} or {peer.name}")
         with self._route.borrow() as netlink:
             taken = index_of(netlink.fileno(), end.name)
-        where = peer.netns.path if peer.netns is not None and not taken else ""
-        return AlreadyExists("interface", end.name if taken else peer.name, hint=where and f"in {where}")
+        if taken or peer.netns is None:
+            return AlreadyExists("interface", end.name if taken else peer.name)
+        where = f"in {peer.netns.path or 'the sandbox'}"
+        return AlreadyExists("interface", peer.name, hint=f"{where}; choose another name")
 
     def _finish_abroad(self, specs: Sequence[tuple[LinkSpec, Netns]], made: str) -> None:
         try:
@@ -256,12 +258,14 @@ class LinuxKernel:
     def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
         """Give a link an address; raises AlreadyExists, NotFound."""
         commands = partial(describe, "add_address", link, address, dad=dad)
-        exists = AlreadyExists("address", str(address), hint=f"on {link}")
-        self._do(
-            Operation(
-                commands, lambda resolve: [rtnl.new_address(resolve(link), address, dad=dad)], exists, link
-            )
-        )
+
+        def exists() -> AlreadyExists:
+            return AlreadyExists("address", str(address), hint=f"on {link}")
+
+        def build(resolve: Resolve) -> list[Message]:
+            return [rtnl.new_address(resolve(link), address, dad=dad)]
+
+        self._do(Operation(commands, build, exists, link))
 
     def delete_address(self, link: str, address: IPInterface) -> None:
         """Take an address from a link; without the address or the link there is nothing to do."""
@@ -292,7 +296,10 @@ class LinuxKernel:
     def add_route(self, link: str, route: Route) -> None:
         """Add a route; raises AlreadyExists, NotFound (the link), KernelError (the gateway is unreachable)."""
         commands = partial(describe, "add_route", link, route)
-        exists = AlreadyExists("route", str(route.destination))
+
+        def exists() -> AlreadyExists:
+            return AlreadyExists("route", str(route.destination))
+
         self._do(Operation(commands, lambda resolve: [rtnl.new_route(resolve(link), route)], exists, link))
 
     def routes(self) -> list[KernelRoute]:
@@ -361,6 +368,13 @@ class LinuxKernel:
                 if policy is not None:
                     policies[program] = policy
         return policies
+
+    def iptables_rules(self, program: str) -> list[str]:
+        """List the filter table of this namespace."""
+        from dovetail.kernel.programs import iptables_rules
+
+        with netns.entered(self._home):
+            return iptables_rules(program)
 
     def iptables(self, program: str, *args: str) -> bool:
         """Run ``iptables`` or ``ip6tables`` in this namespace."""

@@ -11,10 +11,11 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from errno import EAGAIN, EINTR, ENOBUFS
 from struct import Struct
 from threading import Lock
+from types import TracebackType
 from typing import NamedTuple
 
 from dovetail.errors import Busy, KernelError
@@ -287,26 +288,20 @@ class SocketPool:
         self._closed = False
         self._pid = os.getpid()
 
-    @contextmanager
-    def borrow(self) -> Iterator[NetlinkSocket]:
+    def borrow(self) -> AbstractContextManager[NetlinkSocket]:
         """Lend a socket; one whose conversation broke off is closed, so no late answer is taken for another's."""
+        return _Loan(self)
+
+    def take(self) -> NetlinkSocket:
+        """Take an idle socket, or open one; `borrow` does, and gives it back."""
         with self._lock:
             if self._pid != os.getpid():  # a fork: the sockets are the parent's
                 self._idle, self._pid = [], os.getpid()
             lent = self._idle.pop() if self._idle else None
-        if lent is None:
-            lent = self._open()
-        try:
-            yield lent
-        except RefusedError:
-            self._give_back(lent)
-            raise
-        except BaseException:
-            lent.close()
-            raise
-        self._give_back(lent)
+        return self._open() if lent is None else lent
 
-    def _give_back(self, lent: NetlinkSocket) -> None:
+    def give_back(self, lent: NetlinkSocket) -> None:
+        """Keep a socket for the next, or close it."""
         with self._lock:
             if not self._closed and len(self._idle) < _IDLE_SOCKETS:
                 self._idle.append(lent)
@@ -320,3 +315,24 @@ class SocketPool:
             idle, self._idle = self._idle, []
         for one in idle:
             one.close()
+
+
+class _Loan:
+    """The ``with`` of `SocketPool.borrow`; a class, as a generator costs twice that, and every verb borrows."""
+
+    __slots__ = ("_lent", "_pool")
+
+    def __init__(self, pool: SocketPool) -> None:
+        self._pool = pool
+
+    def __enter__(self) -> NetlinkSocket:
+        self._lent = self._pool.take()
+        return self._lent
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if exc is None or isinstance(exc, RefusedError):
+            self._pool.give_back(self._lent)
+        else:
+            self._lent.close()

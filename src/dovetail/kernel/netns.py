@@ -1,7 +1,7 @@
 """Network namespaces: open, enter for a moment, make, delete.
 
 Python 3.11 has neither setns nor unshare, so both come from the C library.
-Source: setns(2), unshare(2), namespaces(7); include/uapi/linux/{sched,nsfs,magic}.h.
+Source: setns(2), unshare(2), namespaces(7); include/uapi/linux/{sched,nsfs}.h.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import errno
 import fcntl
+import functools
 import os
 import socket
 import stat
@@ -24,11 +25,9 @@ from dovetail.kernel.rtnl import set_link
 __all__ = ["LinuxNetns", "create", "delete", "entered", "open_netns", "present"]
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
-_NSFS_MAGIC = 0x6E736673  # include/uapi/linux/magic.h
 _NS_GET_NSTYPE = 0xB703  # _IO(NSIO, 0x3), include/uapi/linux/nsfs.h
 _MS_BIND = 4096  # include/uapi/linux/mount.h
 _MNT_DETACH = 2  # include/linux/fs.h
-_STATFS_BYTES = 256  # struct statfs is smaller on every architecture
 _THREAD_NETNS = "/proc/thread-self/ns/net"
 _MOUNTS_AT_MOST = 16
 _EXIT_LOST = 70  # EX_SOFTWARE, sysexits.h
@@ -44,12 +43,13 @@ class LinuxNetns:
 
     def __init__(self, fd: int, path: str = "") -> None:
         """Adopt `fd`; raises InvalidArgument, and leaves it to the caller, where it is no network namespace."""
-        reason = _why_no_netns(fd)
+        status = os.fstat(fd)
+        reason = _why_no_netns(fd, status)
         if reason:
             raise InvalidArgument(f"{path or f'descriptor {fd}'} is not a network namespace: {reason}")
         self._fd = fd
         self.path = path
-        self.inode = os.fstat(fd).st_ino
+        self.inode = status.st_ino
 
     def fileno(self) -> int:
         """Give the descriptor."""
@@ -104,23 +104,24 @@ def _cannot_open(path: str, exc: OSError) -> DovetailError:
     return InvalidArgument(f"network namespace {path} cannot be opened: {exc.strerror}")
 
 
-def _why_no_netns(fd: int) -> str:
+def _why_no_netns(fd: int, status: os.stat_result) -> str:
     """Say what stands against `fd` being a network namespace, empty where nothing does.
 
-    The file system is asked first: an ioctl with this number might mean anything to a device.
+    The file system is asked first: an ioctl with this number might mean anything to a device. All
+    namespaces are on the one nsfs of the kernel (fs/nsfs.c), so its device number tells.
     """
-    buffer = ctypes.create_string_buffer(_STATFS_BYTES)
-    if _libc.fstatfs(fd, buffer) != 0:
-        return os.strerror(ctypes.get_errno())
-    if ctypes.c_uint32.from_buffer(buffer).value != _NSFS_MAGIC and (
-        ctypes.c_long.from_buffer(buffer).value != _NSFS_MAGIC  # f_type is a long, big-endian machines differ
-    ):
-        return "it is a directory" if stat.S_ISDIR(os.fstat(fd).st_mode) else "it is an ordinary file"
+    if status.st_dev != _nsfs_device():
+        return "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is an ordinary file"
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError as exc:
         return exc.strerror or str(exc)
     return "" if kind == _CLONE_NEWNET else "it is a namespace of another kind"
+
+
+@functools.cache
+def _nsfs_device() -> int:
+    return os.stat(_THREAD_NETNS).st_dev
 
 
 @contextmanager

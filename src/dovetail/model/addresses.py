@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from dovetail.errors import InvalidArgument
 
 __all__ = [
+    "EVERYWHERE",
     "IPAddress",
     "IPInterface",
     "IPNetwork",
@@ -49,6 +50,10 @@ else:
     ):
         for _family in _families:
             _kind.register(_family)
+
+
+EVERYWHERE: dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network("::/0")}
+"""The destination of a default route, by family."""
 
 
 def parse_address(text: str, *, where: str = "") -> IPAddress:
@@ -92,4 +97,5 @@ def parse_interface(text: str, *, where: str = "") -> IPInterface:
 
 def interface_in(address: IPAddress, subnet: IPNetwork) -> IPInterface:
     """Give `address` the prefix length of `subnet`."""
-    return ipaddress.ip_interface(f"{address}/{subnet.prefixlen}")
+    kind = IPv4Interface if address.version == 4 else IPv6Interface
+    return kind((int(address), subnet.prefixlen))

@@ -42,7 +42,7 @@ _IP_TYPES = (
 
 def encode(value: object) -> bytes:
     """Write a model value as JSON."""
-    return msgspec.json.encode(to_builtins(value))
+    return msgspec.json.encode(value, enc_hook=_enc_hook)
 
 
 def to_builtins(value: object) -> Any:

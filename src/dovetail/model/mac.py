@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 
@@ -40,10 +41,15 @@ class Mac(str):
     @classmethod
     def derived(cls, seed: str) -> Mac:
         """Make a stable locally administered MAC from `seed`: the same seed, the same address."""
-        octets = bytearray(hashlib.sha256(seed.encode()).digest()[:6])
-        octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered (IEEE 802-2014 §8.2)
-        return cls(octets.hex(":"))
+        return _derived(seed)
 
     def packed(self) -> bytes:
         """Give the six octets."""
         return bytes.fromhex(self.replace(":", ""))
+
+
+@functools.lru_cache(maxsize=1024)
+def _derived(seed: str) -> Mac:
+    octets = bytearray(hashlib.sha256(seed.encode()).digest()[:6])
+    octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered (IEEE 802-2014 §8.2)
+    return Mac(octets.hex(":"))

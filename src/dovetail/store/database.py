@@ -1,4 +1,4 @@
-"""One SQLite file: its connections, one a thread, and its transactions.
+"""One SQLite file: its connections, lent to one thread at a time, and its transactions.
 
 Why WAL: readers never wait for a writer, and a commit is one append. Why BEGIN IMMEDIATE: a
 transaction that reads first and then writes would otherwise fail with SQLITE_BUSY_SNAPSHOT where
@@ -12,8 +12,9 @@ import sqlite3
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from dovetail.errors import Busy, PermissionDenied, StoreError
@@ -25,7 +26,8 @@ __all__ = ["MEMORY", "Database"]
 MEMORY = ":memory:"
 _POLL_FIRST_S = 0.001
 _POLL_LAST_S = 0.05
-_CACHE_KIB = 1024  # a daemon has many threads, and the operating system keeps the file's pages anyway
+_CACHE_KIB = 1024  # the operating system keeps the file's pages anyway
+_IDLE = 4  # sessions kept open between operations
 _WAL_BYTES = 4 * 1024 * 1024
 
 _birth = threading.Lock()
@@ -52,6 +54,12 @@ class _Session:
             _inherited.append(self.connection)
 
 
+class _Thread(threading.local):
+    """The session in which a thread has a transaction open."""
+
+    session: _Session | None = None
+
+
 class Database:
     """An open file, or ``:memory:``, which all threads share through one connection."""
 
@@ -63,22 +71,28 @@ class Database:
         self._start()
         if path != MEMORY:
             _give_birth(path)
-        with self._locked():
-            self._retry(lambda: migrate(self._session().connection, path))
+        session = self._open()
+        self._retry(lambda: migrate(session.connection, path))
+        self._idle.append(session)
 
     def _start(self) -> None:
         self._pid = os.getpid()
         self._writer = threading.RLock()
         self._sessions: weakref.WeakSet[_Session] = weakref.WeakSet()
-        self._of_thread = threading.local()
-        self._shared: _Session | None = None
+        self._idle: deque[_Session] = deque()
+        self._thread = _Thread()
 
     def rows(self, sql: str, *values: object) -> list[Any]:
         """Read all rows of a query; sees what this thread's transaction has written."""
-        if self.path == MEMORY:
-            with self._locked():
-                return self._execute(self._session(), sql, values)[0]
-        return self._execute(self._session(), sql, values)[0]
+        session = self._current()
+        if session is not None:
+            return self._execute(session, sql, values)[0]
+        with self._locked() if self.path == MEMORY else nullcontext():
+            session = self._take()
+            try:
+                return self._execute(session, sql, values)[0]
+            finally:
+                self._put_back(session)
 
     def row(self, sql: str, *values: object) -> Any:
         """Read the first row of a query, or None."""
@@ -87,21 +101,20 @@ class Database:
 
     def write(self, sql: str, *values: object) -> int:
         """Run a statement in the open transaction, or in one of its own; gives the number of rows changed."""
-        with self.joined():
-            return self._execute(self._session(), sql, values)[1]
+        session = self._current()
+        if session is not None:
+            return self._execute(session, sql, values)[1]
+        with self.transaction():
+            return self.write(sql, *values)
 
     @contextmanager
     def joined(self) -> Iterator[None]:
         """Run the ``with`` in the thread's open transaction, or in one of its own."""
-        if self.path != MEMORY and self._session().depth:
+        if self._current() is not None:
             yield
             return
-        with self._locked():
-            if self._session().depth:
-                yield
-            else:
-                with self._outermost(self._session(), durable=False):
-                    yield
+        with self.transaction():
+            yield
 
     @contextmanager
     def transaction(self, *, durable: bool = False) -> Iterator[None]:
@@ -110,10 +123,19 @@ class Database:
         An exception undoes what its own ``with`` wrote: caught in an outer one, the rest goes on.
         Threads of a process queue on a lock of their own first, as SQLite's waiting is by polling.
         """
-        with self._locked():
-            session = self._session()
-            with self._nested(session, durable) if session.depth else self._outermost(session, durable):
+        session = self._current()
+        if session is not None:
+            with self._nested(session, durable):
                 yield
+            return
+        with self._locked():
+            session = self._thread.session = self._take()
+            try:
+                with self._outermost(session, durable):
+                    yield
+            finally:
+                self._thread.session = None
+                self._put_back(session)
 
     @contextmanager
     def _outermost(self, session: _Session, durable: bool) -> Iterator[None]:
@@ -132,7 +154,10 @@ class Database:
                 self._execute(session, "PRAGMA synchronous = NORMAL")
             unsynced, session.unsynced = session.unsynced, False
         if unsynced and not durable:
-            self._sync()
+            with self._outermost(
+                session, durable=True
+            ):  # a synchronous commit syncs the log up to its own end
+                self._execute(session, "UPDATE meta SET value = value WHERE key = 'id'")
 
     @contextmanager
     def _nested(self, session: _Session, durable: bool) -> Iterator[None]:
@@ -150,11 +175,6 @@ class Database:
             self._execute(session, "RELEASE inner")
         finally:
             session.depth -= 1
-
-    def _sync(self) -> None:
-        """Make what is committed survive power loss: a synchronous commit syncs the log up to its own end."""
-        with self.transaction(durable=True):
-            self.write("UPDATE meta SET value = value WHERE key = 'id'")
 
     def _execute(self, session: _Session, sql: str, values: tuple[Any, ...] = ()) -> tuple[list[Any], int]:
         if session.depth and not session.connection.in_transaction:
@@ -181,31 +201,39 @@ class Database:
         finally:
             writer.release()
 
-    def _session(self) -> _Session:
+    def _current(self) -> _Session | None:
+        """Give the session in which this thread has a transaction open."""
         if self._pid != os.getpid():
             self._after_fork()
-        session: _Session | None = self._shared or getattr(self._of_thread, "session", None)
-        if session is None:
-            session = self._open()
-            if self.path == MEMORY:
-                self._shared = session
-            else:
-                self._of_thread.session = session
-        return session
+        return self._thread.session
+
+    def _take(self) -> _Session:
+        """Take the session that was used last, whose cache is the warmest, or open one; the caller puts it back."""
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self._open()
+
+    def _put_back(self, session: _Session) -> None:
+        """Keep a session for the next; one that could not roll back, and one too many, is closed as it is let go."""
+        if self._closed:
+            return
+        if self.path == MEMORY or (len(self._idle) < _IDLE and not session.connection.in_transaction):
+            self._idle.append(session)
 
     def _after_fork(self) -> None:
         _inherited.extend(session.connection for session in list(self._sessions))
-        memory = self._shared
+        memory = next(iter(self._sessions)) if self.path == MEMORY else None
         self._start()
         if memory is not None:  # has no file to share with the parent, so the child's copy is its own
             memory.pid, memory.depth = self._pid, 0
-            self._shared = memory
+            self._idle.append(memory)
 
     def _open(self) -> _Session:
         if self._closed:
             raise StoreError(f"the store {self.path} is closed")
         with translated(self.path, self._timeout_s):
-            # a session is closed by the thread that closes the store, and used by its own thread until then
+            # a session goes from thread to thread, and is used by one at a time
             connection = sqlite3.connect(
                 self.path, timeout=self._timeout_s, isolation_level=None, check_same_thread=False
             )
@@ -248,11 +276,16 @@ class Database:
 
     def copy_to(self, other: Database) -> None:
         """Copy the whole content, as committed, over that of `other`."""
-        with translated(self.path, self._timeout_s), other._locked():
-            self._session().connection.backup(other._session().connection)
+        ours, theirs = self._take(), other._take()
+        try:
+            with translated(self.path, self._timeout_s):
+                ours.connection.backup(theirs.connection)
+        finally:
+            self._put_back(ours)
+            other._put_back(theirs)
 
     def close(self) -> None:
-        """Close every thread's connection; using the store afterwards raises StoreError."""
+        """Close every connection; using the store afterwards raises StoreError."""
         self._closed = True
         with self._locked():
             for session in list(self._sessions):

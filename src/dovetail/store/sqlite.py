@@ -42,6 +42,10 @@ class SqliteStore(NetworkTable, EndpointTable, SandboxTable, BindingTable, PortT
         """
         return self._db.transaction(durable=durable)
 
+    def joined(self) -> AbstractContextManager[None]:
+        """Be part of the open transaction, or hold one; see `model.ledger.Ledger.joined`."""
+        return self._db.joined()
+
     def copy_to_memory(self) -> SqliteStore:
         """Give an independent store in memory with the same content and id; nothing it does reaches the file."""
         copy = SqliteStore(MEMORY)

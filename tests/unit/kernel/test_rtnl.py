@@ -64,6 +64,9 @@ def encoded(read: Any) -> bytes:
 # -- links ----------------------------------------------------------------------------------------
 
 
+ONE_QUEUE = {"IFLA_NUM_TX_QUEUES": 1, "IFLA_NUM_RX_QUEUES": 1}
+
+
 def test_a_pair_is_one_message_with_the_peers_half_nested() -> None:
     end = LinkSpec("v0", MAC, 1400, master="br0", hairpin=True, alias="left out here", up=True)
     peer = LinkSpec("eth0", PEER_MAC, 1300, netns=OpenNetns(9))
@@ -75,6 +78,7 @@ def test_a_pair_is_one_message_with_the_peers_half_nested() -> None:
     assert (read["index"], read["flags"], read["change"]) == (0, 1, 1)
     assert named(read) == {
         "IFLA_IFNAME": "v0",
+        **ONE_QUEUE,
         "IFLA_ADDRESS": MAC,
         "IFLA_MTU": 1400,
         "IFLA_MASTER": 5,
@@ -83,6 +87,7 @@ def test_a_pair_is_one_message_with_the_peers_half_nested() -> None:
             "IFLA_INFO_DATA": {
                 "VETH_INFO_PEER": {
                     "IFLA_IFNAME": "eth0",
+                    **ONE_QUEUE,
                     "IFLA_ADDRESS": PEER_MAC,
                     "IFLA_MTU": 1300,
                     "IFLA_NET_NS_FD": 9,
@@ -96,7 +101,8 @@ def test_a_plain_pair_leaves_everything_to_the_kernel() -> None:
     read = decoded(ifinfmsg, rtnl.new_veth(LinkSpec("a"), LinkSpec("b")))
 
     assert (read["flags"], read["change"]) == (0, 0)
-    assert named(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"] == {"VETH_INFO_PEER": {"IFLA_IFNAME": "b"}}
+    data = named(read)["IFLA_LINKINFO"]["IFLA_INFO_DATA"]
+    assert data == {"VETH_INFO_PEER": {"IFLA_IFNAME": "b", **ONE_QUEUE}}
 
 
 def test_a_bridge_has_its_mac_from_the_start() -> None:

@@ -21,7 +21,7 @@ def fill(store: SqliteStore) -> None:
 
 
 def limit(store: SqliteStore, pages: int) -> None:
-    store._db._session().connection.execute(f"PRAGMA max_page_count = {pages}")
+    store._db._idle[-1].connection.execute(f"PRAGMA max_page_count = {pages}")
 
 
 def test_a_full_disk_undoes_the_transaction_and_says_so(store: SqliteStore, path: str) -> None:
@@ -40,7 +40,7 @@ def test_a_full_disk_undoes_the_transaction_and_says_so(store: SqliteStore, path
 
 def test_nothing_is_written_outside_a_transaction_that_sqlite_gave_up(store: SqliteStore) -> None:
     with pytest.raises(StoreError, match="was rolled back"), store.transaction():
-        store._db._session().connection.execute("ROLLBACK")
+        store._db._thread.session.connection.execute("ROLLBACK")
         store.put_binding(Binding("docker", "stray", "n1", made=False))
 
     assert store.bindings() == []
@@ -63,7 +63,7 @@ assert len(store.bindings()) == written, (len(store.bindings()), written)
 """
 
 
-MOUNTED = 'mount -t tmpfs -o size=512k none /mnt; exec "$@"'
+MOUNTED = 'mount -n -t tmpfs -o size=512k none /mnt; exec "$@"'
 
 
 @pytest.mark.root
@@ -83,7 +83,7 @@ def test_a_full_file_system_is_one_sentence() -> None:
 
 
 def test_a_read_only_database_says_so(store: SqliteStore) -> None:
-    store._db._session().connection.execute("PRAGMA query_only = ON")
+    store._db._idle[-1].connection.execute("PRAGMA query_only = ON")
 
     with pytest.raises(StoreError, match="cannot be written"):
         fill(store)

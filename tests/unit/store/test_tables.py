@@ -411,7 +411,7 @@ def test_every_look_up_goes_by_an_index(store: SqliteStore, monkeypatch: pytest.
             find("ref")
 
     plans = {
-        sql: [row[3] for row in execute(database._session(), f"EXPLAIN QUERY PLAN {sql}", values)[0]]
+        sql: [row[3] for row in execute(database._take(), f"EXPLAIN QUERY PLAN {sql}", values)[0]]
         for sql, values in ran
         if sql.startswith(("SELECT", "UPDATE", "DELETE", "INSERT"))
     }

@@ -105,7 +105,7 @@ def test_synchronous_is_full_only_in_a_durable_transaction(
 
 def test_a_durable_transaction_inside_one_that_is_not_is_synced_at_its_end(store: SqliteStore) -> None:
     ran: list[str] = []
-    store._db._session().connection.set_trace_callback(ran.append)
+    store._db._idle[-1].connection.set_trace_callback(ran.append)
 
     with store.transaction(), store.transaction(durable=True):
         bind(store, "a")

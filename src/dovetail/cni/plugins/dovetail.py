@@ -6,7 +6,7 @@ Capabilities: portMappings, ips, mac, aliases, dns.
 
 from __future__ import annotations
 
-from ipaddress import ip_interface, ip_network
+from ipaddress import ip_interface
 
 import msgspec
 
@@ -17,7 +17,7 @@ from dovetail.cni.plugins.call import Call, Plugin
 from dovetail.engine.engine import endpoint_id
 from dovetail.errors import DovetailError, one_sentence
 from dovetail.kernel.protocol import Netns
-from dovetail.model.addresses import IPAddress, parse_address
+from dovetail.model.addresses import EVERYWHERE, IPAddress, parse_address
 from dovetail.model.attachment import DNS, Attachment, Route
 from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
@@ -90,8 +90,7 @@ class DovetailPlugin(Plugin):
 
 def _defaults(attachment: Attachment) -> list[Route]:
     """Name the default routes, which an attachment knows as its gateways and a CNI result as routes."""
-    everywhere = {4: "0.0.0.0/0", 6: "::/0"}
-    return [Route(destination=ip_network(everywhere[g.version]), gateway=g) for g in attachment.gateways]
+    return [Route(destination=EVERYWHERE[g.version], gateway=g) for g in attachment.gateways]
 
 
 def _network(call: Call) -> str:
