@@ -132,10 +132,10 @@ class PrivateHost:
         entries = [entry.get("set") or entry.get("map") for entry in json.loads(done.stdout)["nftables"]]
         return sum(len(entry.get("elem", [])) for entry in entries if entry)
 
-    def get(self, url: str, *, netns: str = "") -> str:
+    def get(self, url: str, *, netns: str = "", wait_s: int = 3) -> str:
         """Fetch a URL with curl, from the host or from a namespace; an empty string when it cannot."""
         prefix = ("nsenter", f"--net={netns}") if netns else ()
-        done = self.try_run(*prefix, "curl", "-gsS", "--max-time", "3", url)
+        done = self.try_run(*prefix, "curl", "-gsS", "--max-time", str(wait_s), url)
         return str(done.stdout).strip() if done.returncode == 0 else ""
 
     def pings(self, address: str, *, netns: str = "") -> bool:

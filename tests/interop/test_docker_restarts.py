@@ -60,7 +60,7 @@ def test_a_flushed_firewall_comes_back(beside: Any) -> None:
     beside.host.wait_for(lambda: beside.host.elements() == before, what="the table is back")
     beside.host.run("iptables", "-F", "DOCKER-USER")
     beside.host.wait_for(
-        lambda: "dv-+" in beside.host.run("iptables", "-S", "DOCKER-USER"), what="the accepts are back"
+        lambda: "DOVETAIL" in beside.host.run("iptables", "-S", "DOCKER-USER"), what="the jump is back"
     )
 
     _check_all_reachable(beside)

@@ -68,14 +68,15 @@ def web(docker: Any, podman: Any, dovetail_daemon: Any) -> Web:
     return web
 
 
-def check_all_reach_one_another(web: Web) -> None:
+def check_reach(web: Web, *members: str) -> None:
+    """Ping and fetch between each two of `members`, and see that no address is given twice."""
     host = web.host
-    netns = {name: web.netns(name) for name in PORTS}
+    netns = {name: web.netns(name) for name in members}
     found = {name: host.inet(path) for name, path in netns.items()}
     assert all(len(addresses) == 1 for addresses in found.values()), found
     address = {name: addresses.pop() for name, addresses in found.items()}
-    assert len({*address.values(), "10.88.0.1"}) == 4, f"an address is given twice: {address}"
-    for one, other in permutations(PORTS, 2):
+    assert len({*address.values(), "10.88.0.1"}) == len(members) + 1, f"given twice: {address}"
+    for one, other in permutations(members, 2):
         url = f"http://{address[other]}/"
         host.wait_for(lambda: host.get(url, netns=netns[one]) == other, what=f"{one} fetches from {other}")  # noqa: B023
         assert host.pings(address[other], netns=netns[one]), f"{one} reaches {other}"
@@ -95,7 +96,7 @@ def check_published_ports(web: Web) -> None:
 
 
 def test_a_docker_container_a_podman_container_and_a_namespace_are_on_one_network(web: Web) -> None:
-    check_all_reach_one_another(web)
+    check_reach(web, *PORTS)
     check_published_ports(web)
     inet6 = web.host.ip("-6", "addr", "show", "scope", "global", netns=web.netns("two"))
     assert web.host.pings(inet6[0]["addr_info"][0]["local"], netns=web.netns("three")), "by IPv6 too"
@@ -123,9 +124,9 @@ def test_containers_of_both_kinds_come_and_go_and_leave_nothing(web: Web) -> Non
     docker("rm", "-f", "late")
 
     docker("restart", "one")
-    check_all_reach_one_another(web)
+    check_reach(web, *PORTS)
     podman("restart", "two")
-    check_all_reach_one_another(web)
+    check_reach(web, *PORTS)
     check_published_ports(web)
 
     web.remove()
@@ -133,3 +134,36 @@ def test_containers_of_both_kinds_come_and_go_and_leave_nothing(web: Web) -> Non
     assert host.elements() == -1
     assert not [link for link in host.links() if link.startswith(("veth", "dv"))]
     assert "dovetail" not in host.run("iptables-save").lower()
+
+
+def test_dockers_own_networks_and_its_policy_of_dropping_are_no_trouble_before_and_after_a_restart(
+    web: Web,
+) -> None:
+    docker, host = web.docker, web.host
+    docker("network", "create", "plain")
+    for name, network, port in (("p0", "bridge", 9090), ("p1", "plain", 9091)):
+        place = ("--stop-timeout", "0", "--name", name, "--network", network, "-p", f"{port}:80")
+        docker("run", "-d", *place, "bb", "httpd", "-f", "-h", "/www")
+    check_all_beside_docker(web)
+
+    docker.stop()
+    check_reach(web, "two", "three")
+    docker.start()
+    docker("start", "one", "p0", "p1")
+    check_all_beside_docker(web)
+
+    docker("rm", "-f", "p0", "p1")
+    docker("network", "rm", "plain")
+    web.remove()
+    assert web.dovetail.left() == []
+    assert "dovetail" not in host.run("iptables-save").lower()
+
+
+def check_all_beside_docker(web: Web) -> None:
+    host = web.host
+    assert host.run("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP")
+    check_reach(web, *PORTS)
+    check_published_ports(web)
+    for port in (9090, 9091):
+        assert host.get(f"http://192.0.2.1:{port}/", netns=host.outside()) == "hello", "Docker's own port"
+    assert host.pings("192.0.2.2", netns=web.netns("two")), "out of our network, through the host"

@@ -273,16 +273,19 @@ def test_our_bridges_pass_a_forward_chain_that_drops(host: Any, kernel: LinuxKer
     accept_forwarding(kernel, ["dv-1"])
     accept_forwarding(kernel, ["dv-1"])
 
-    assert sorted(rules(host, "iptables")) == [
-        "-A FORWARD -i dv-+ -m comment --comment dovetail -j ACCEPT",
-        "-A FORWARD -o dv-+ -m comment --comment dovetail -j ACCEPT",
+    assert rules(host, "iptables") == [
+        "-N DOVETAIL",
+        "-A FORWARD -m comment --comment dovetail -j DOVETAIL",
+        "-A DOVETAIL -i dv-+ -j ACCEPT",
+        "-A DOVETAIL -o dv-+ -j ACCEPT",
     ]
     withdraw_forwarding(kernel)
     assert {program: rules(host, program) for program in before} == before
 
 
 def test_our_rules_stand_between_the_users_and_dockers(host: Any, kernel: LinuxKernel) -> None:
-    for words in ("-P FORWARD DROP", "-N DOCKER-USER", "-A FORWARD -j DOCKER-USER"):
+    dockers = ("-A FORWARD -j DOCKER-USER", "-A DOCKER ! -i docker0 -o docker0 -j DROP")
+    for words in ("-P FORWARD DROP", "-N DOCKER", "-N DOCKER-USER", *dockers):
         host.run("iptables", *words.split())
     for words in ("-A DOCKER-USER -s 198.51.100.0/24 -j DROP", "-A DOCKER-USER -j RETURN"):
         host.run("iptables", *words.split())
@@ -293,11 +296,11 @@ def test_our_rules_stand_between_the_users_and_dockers(host: Any, kernel: LinuxK
 
     assert [line for line in rules(host, "iptables") if "-A DOCKER-USER" in line] == [
         "-A DOCKER-USER -s 198.51.100.0/24 -j DROP",
-        "-A DOCKER-USER -i dv-+ -m comment --comment dovetail -j ACCEPT",
-        "-A DOCKER-USER -o dv-+ -m comment --comment dovetail -j ACCEPT",
         "-A DOCKER-USER -m comment --comment dovetail -j DOVETAIL",
         "-A DOCKER-USER -j RETURN",
     ]
-    assert any("-A DOVETAIL -i br0" in line for line in rules(host, "iptables"))
+    chain = [line for line in rules(host, "iptables") if "-A DOVETAIL" in line]
+    assert {"docker0 -j RETURN" in line for line in chain[:2]} == {True}
+    assert [line.split()[3] for line in chain[2:]] == ["dv-+", "dv-+", "br0", "br0"]
     withdraw_forwarding(kernel)
     assert rules(host, "iptables") == before

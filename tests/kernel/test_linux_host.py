@@ -104,6 +104,21 @@ def test_iptables_says_whether_it_succeeded(host: Any, kernel: LinuxKernel, box:
         assert inner.iptables("iptables", "-S", "DOVETAIL") is False
 
 
+def test_iptables_rules_are_those_of_the_filter_table_here(
+    host: Any, kernel: LinuxKernel, box: Netns
+) -> None:
+    host.run("iptables", "-N", "X")
+    host.run("iptables", "-A", "X", "!", "-i", "a0", "-o", "a0", "-j", "DROP")
+    host.run("iptables", "-t", "nat", "-N", "Y")
+
+    rules = kernel.iptables_rules("iptables")
+
+    assert [rule for rule in rules if not rule.startswith("-P")] == ["-N X", "-A X ! -i a0 -o a0 -j DROP"]
+    assert kernel.iptables_rules("iptables-that-is-not-installed") == []
+    with kernel.inside(box) as inner:
+        assert not any("X" in rule for rule in inner.iptables_rules("iptables"))
+
+
 # -- connection tracking --------------------------------------------------------------------------
 
 

@@ -170,8 +170,8 @@ def _forward_policy(engine: Engine) -> Iterator[Check]:
     engine.core.accept_forwarding(wishes, [network.link for network in _filtered(engine)])
     where = f"the FORWARD policy of {' and '.join(drops)} is DROP (Docker sets it)"
     if _filtered(engine) and wishes.commands:
-        hint = f"restart the daemon, or run: {wishes.commands[0]}"
-        detail = f"{where} and {len(wishes.commands)} of our accept rules are missing"
+        hint = f"restart the daemon, or run: {'; '.join(wishes.commands)}"
+        detail = f"{where} and what lets our bridges through is not in place"
         yield Check(name=name, verdict="problem", detail=detail, hint=hint)
     else:
         yield Check(name=name, verdict="ok", detail=f"{where}; our bridges are accepted")

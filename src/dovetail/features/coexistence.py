@@ -1,18 +1,21 @@
 """Room in the host's other firewall: Docker sets the policy of ip filter FORWARD to DROP.
 
 An accept in our own table does not help, as a drop in any base chain is final. So rules that accept
-what our bridges send and get are kept in the chain made for that, ``DOCKER-USER``, which Docker
-leaves alone when it restarts; without it (another tool set the policy) in ``FORWARD`` itself.
-What may really pass is decided in ``table inet dovetail``, where a drop is final as well.
+what our bridges send and get are kept in a chain of our own, ``DOVETAIL``, which is jumped to from the
+chain made for that, ``DOCKER-USER``; Docker leaves it alone when it restarts. Without it (another tool
+set the policy) the jump is in ``FORWARD`` itself. What may really pass is decided in ``table inet
+dovetail``, where a drop is final as well.
 
-Our own bridges are covered by one pair of rules that never changes, adopted ones by a chain
-``DOVETAIL`` that is written anew when they change.
+What Docker's own bridges send and get is not ours to accept: ``DOCKER-USER`` comes before the rules by
+which Docker opens published ports and nothing else, and keeps its internal networks in. So the chain
+first returns what comes from or goes to a bridge that Docker has rules for.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterator, Sequence
+import re
+import shlex
+from collections.abc import Sequence
 
 from dovetail.kernel.protocol import Kernel
 
@@ -20,11 +23,15 @@ __all__ = ["accept_forwarding", "withdraw_forwarding"]
 
 _USER = "DOCKER-USER"
 _FORWARD = "FORWARD"
-_ADOPTED = "DOVETAIL"
+_CHAIN = "DOVETAIL"
 _OURS = "dv-+"  # iptables' wildcard: every link whose name begins with dv-
-_COMMENT = ("-m", "comment", "--comment", "dovetail")
-_JUMP = (*_COMMENT, "-j", _ADOPTED)
-_RETURN = ("-j", "RETURN")
+_COMMENT = "-m comment --comment dovetail"
+_JUMP = f"{_COMMENT} -j {_CHAIN}"
+_RETURN = "-j RETURN"
+
+# The rules of Docker's own chains, and those of FORWARD that lead there; DOCKER-USER is the user's.
+_DOCKERS_RULE = re.compile(r"-A DOCKER(?!-USER )|.* -j DOCKER(?!-USER$)")
+_BRIDGE = re.compile(r"(?<!!) -[io] (\S+)")
 
 
 def accept_forwarding(kernel: Kernel, links: Sequence[str]) -> None:
@@ -33,80 +40,80 @@ def accept_forwarding(kernel: Kernel, links: Sequence[str]) -> None:
     Nothing is done for a family whose FORWARD chain is missing, or accepts and has no DOCKER-USER.
     Idempotent: what is there already stays where it is. Runs ``iptables``, some 3 ms each time.
     """
-    adopted = sorted({link for link in links if not link.startswith(_OURS[:-1])})
     for program, drops in kernel.forward_policies().items():
-        if kernel.iptables(program, "-S", _USER):
+        rules = kernel.iptables_rules(program)
+        if f"-N {_USER}" in rules:
             chain = _USER
         elif drops:
             chain = _FORWARD
         else:
             continue
-        if adopted:
-            _write_adopted(kernel, program, adopted)
-        else:
-            _remove_adopted(kernel, program)
-        rules = [*_accepts(_OURS), *([_JUMP] if adopted else [])]
-        missing = [rule for rule in rules if not kernel.iptables(program, "-C", chain, *rule)]
-        if missing and chain == _USER:
-            _append_before_return(kernel, program, missing)
-        for rule in missing if chain == _FORWARD else ():
-            kernel.iptables(program, "-I", _FORWARD, *rule)
+        _write_chain(kernel, program, rules, links)
+        _remove_ours(kernel, program, rules, but=f"-A {chain} {_JUMP}")
+        if f"-A {chain} {_JUMP}" not in rules:
+            _add_jump(kernel, program, rules, chain)
 
 
 def withdraw_forwarding(kernel: Kernel) -> None:
-    """Remove the rules from both chains; missing ones are no error."""
+    """Remove the jump and the chain; missing ones are no error."""
     for program in kernel.forward_policies():
-        _remove_adopted(kernel, program)
-        for chain in (_USER, _FORWARD):
-            for rule in _accepts(_OURS):
-                _delete(kernel, program, chain, rule)
+        rules = kernel.iptables_rules(program)
+        _remove_ours(kernel, program, rules)
+        if f"-N {_CHAIN}" in rules:
+            kernel.iptables(program, "-F", _CHAIN)
+            kernel.iptables(program, "-X", _CHAIN)
 
 
-def _accepts(link: str) -> Iterator[tuple[str, ...]]:
-    yield ("-i", link, *_COMMENT, "-j", "ACCEPT")
-    yield ("-o", link, *_COMMENT, "-j", "ACCEPT")
+def _write_chain(kernel: Kernel, program: str, rules: Sequence[str], links: Sequence[str]) -> None:
+    """Make the chain what it has to be, rule by rule: what is right in it never goes, so no packet is lost."""
+    accepted = [_OURS, *sorted({link for link in links if not link.startswith(_OURS[:-1])})]
+    returns = [f"-{way} {bridge} {_RETURN}" for bridge in _dockers(rules, links) for way in "io"]
+    accepts = [f"-{way} {link} -j ACCEPT" for link in accepted for way in "io"]
+    present = _rules_of(rules, _CHAIN)
+    if f"-N {_CHAIN}" not in rules:
+        kernel.iptables(program, "-N", _CHAIN)
+    for rule in returns:
+        if rule not in present:
+            kernel.iptables(program, "-I", _CHAIN, *rule.split())
+    for rule in accepts:
+        if rule not in present:
+            kernel.iptables(program, "-A", _CHAIN, *rule.split())
+    for rule in present:
+        if rule not in {*returns, *accepts}:
+            kernel.iptables(program, "-D", _CHAIN, *shlex.split(rule))
 
 
-def _append_before_return(kernel: Kernel, program: str, rules: Sequence[tuple[str, ...]]) -> None:
-    """Put `rules` behind the user's own, whose drops come first, and before Docker's trailing RETURN.
+def _dockers(rules: Sequence[str], links: Sequence[str]) -> list[str]:
+    """Give the bridges that Docker has rules for, whatever they are named; one that we were given is ours."""
+    named = {name for rule in rules if _DOCKERS_RULE.match(rule) for name in _BRIDGE.findall(rule)}
+    return sorted(named.difference(links))
 
-    The RETURN is taken out and put back behind: iptables inserts by number only. A chain that ends
-    without it returns all the same, so a packet in between sees no difference.
+
+def _add_jump(kernel: Kernel, program: str, rules: Sequence[str], chain: str) -> None:
+    """Put the jump first in FORWARD, or behind the user's own rules, whose drops come first, in DOCKER-USER.
+
+    Docker's trailing RETURN there is taken out and put back behind: iptables inserts by number only. A chain
+    that ends without it returns all the same, so a packet in between sees no difference.
     """
-    returns = kernel.iptables(program, "-C", _USER, *_RETURN)
-    if returns:
-        kernel.iptables(program, "-D", _USER, *_RETURN)
-    for rule in rules:
-        kernel.iptables(program, "-A", _USER, *rule)
-    if returns:
-        kernel.iptables(program, "-A", _USER, *_RETURN)
-
-
-def _write_adopted(kernel: Kernel, program: str, links: Sequence[str]) -> None:
-    """Write the chain for `links`; its last rule carries their digest, so an equal chain is left alone."""
-    digest = hashlib.sha256(" ".join(links).encode()).hexdigest()[:12]
-    seal = ("-m", "comment", "--comment", f"dovetail:{digest}", *_RETURN)
-    if kernel.iptables(program, "-C", _ADOPTED, *seal):
+    if chain == _FORWARD:
+        kernel.iptables(program, "-I", chain, *_JUMP.split())
         return
-    if kernel.iptables(program, "-S", _ADOPTED):
-        kernel.iptables(program, "-F", _ADOPTED)
-    else:
-        kernel.iptables(program, "-N", _ADOPTED)
-    for link in links:
-        for rule in _accepts(link):
-            kernel.iptables(program, "-A", _ADOPTED, *rule)
-    kernel.iptables(program, "-A", _ADOPTED, *seal)
+    returns = _RETURN in _rules_of(rules, chain)
+    if returns:
+        kernel.iptables(program, "-D", chain, *_RETURN.split())
+    kernel.iptables(program, "-A", chain, *_JUMP.split())
+    if returns:
+        kernel.iptables(program, "-A", chain, *_RETURN.split())
 
 
-def _remove_adopted(kernel: Kernel, program: str) -> None:
-    if not kernel.iptables(program, "-S", _ADOPTED):
-        return
+def _remove_ours(kernel: Kernel, program: str, rules: Sequence[str], *, but: str = "") -> None:
+    """Take our rules out of the chains that are not ours, `but` left out."""
     for chain in (_USER, _FORWARD):
-        _delete(kernel, program, chain, _JUMP)
-    kernel.iptables(program, "-F", _ADOPTED)
-    kernel.iptables(program, "-X", _ADOPTED)
+        for rule in _rules_of(rules, chain):
+            if _COMMENT in rule and f"-A {chain} {rule}" != but:
+                kernel.iptables(program, "-D", chain, *shlex.split(rule))
 
 
-def _delete(kernel: Kernel, program: str, chain: str, rule: tuple[str, ...]) -> None:
-    if kernel.iptables(program, "-C", chain, *rule):
-        kernel.iptables(program, "-D", chain, *rule)
+def _rules_of(rules: Sequence[str], chain: str) -> list[str]:
+    start = f"-A {chain} "
+    return [rule.removeprefix(start) for rule in rules if rule.startswith(start)]

@@ -11,7 +11,7 @@ from subprocess import PIPE, Popen, TimeoutExpired
 
 from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
 
-__all__ = ["iptables", "nft_apply"]
+__all__ = ["iptables", "iptables_rules", "nft_apply"]
 
 _TIMEOUT_S = 60.0
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where a daemon's PATH may end before /usr/sbin
@@ -23,7 +23,7 @@ def nft_apply(ruleset: str) -> None:
     Raises Unsupported (no nft), PermissionDenied, KernelError with nft's own first line, Busy.
     """
     try:
-        status, errors = _run(["nft", "-f", "-"], ruleset)
+        status, _, errors = _run(["nft", "-f", "-"], ruleset)
     except FileNotFoundError as exc:
         raise Unsupported("the program nft is not installed", hint="install nftables") from exc
     if status != 0:
@@ -47,11 +47,21 @@ def iptables(program: str, *args: str) -> bool:
         return False
 
 
-def _run(command: list[str], text: str) -> tuple[int, str]:
+def iptables_rules(program: str) -> list[str]:
+    """List the filter table as ``iptables -S``; empty where the program is missing or refuses."""
+    try:
+        status, output, _ = _run([program, "--wait", "-S"], "")
+    except FileNotFoundError:
+        return []
+    return output.splitlines() if status == 0 else []
+
+
+def _run(command: list[str], text: str) -> tuple[int, str, str]:
+    """Run a program; gives its status and what it wrote to its two outputs."""
     environment = {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}", "LC_ALL": "C"}
     with Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, text=True) as process:
         try:
-            _, errors = process.communicate(text, timeout=_TIMEOUT_S)
+            output, errors = process.communicate(text, timeout=_TIMEOUT_S)
         except TimeoutExpired as exc:
             process.kill()
             raise Busy(
@@ -60,4 +70,4 @@ def _run(command: list[str], text: str) -> tuple[int, str]:
         except BaseException:
             process.kill()
             raise
-    return process.returncode, errors
+    return process.returncode, output, errors

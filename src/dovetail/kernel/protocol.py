@@ -228,8 +228,15 @@ class Kernel(Protocol):
         """
         ...
 
+    def iptables_rules(self, program: str) -> list[str]:
+        """Give the chains and rules of the filter table, a line each as ``iptables -S`` writes them.
+
+        Empty where the program is not installed or refuses.
+        """
+        ...
+
     def iptables(self, program: str, *args: str) -> bool:
-        """Run ``iptables`` or ``ip6tables`` with ``--wait``; True when it exits 0. False when it is not installed."""
+        """Change them: run ``iptables`` or ``ip6tables`` with ``--wait``; True when it exits 0. False when it is not installed."""
         ...
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:

@@ -25,9 +25,6 @@ __all__ = ["RecordedNetns", "RecordingKernel"]
 
 _HOST_INODE = 1
 _DEFAULT_MTU = 1500
-_READING = frozenset({"-C", "-S"})
-_REMOVING = frozenset({"-D", "-F", "-X"})
-_ACTIONS = _READING | _REMOVING | {"-A", "-I", "-N"}
 _SYSCTL_DEFAULTS = {
     "ip_forward": "0",
     "forwarding": "0",
@@ -71,8 +68,7 @@ class _Space:
     sets: frozenset[str] = frozenset()
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)
-    rules: set[tuple[str, ...]] = field(default_factory=set)
-    rules_gone: set[tuple[str, ...]] = field(default_factory=set)
+    rules: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -93,8 +89,8 @@ class RecordingKernel:
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
-    fail_on: as `fail_at`, for every verb it says True to. drop_forward: what `forward_policies` answers,
-    and chains: (program, chain) pairs that ``iptables -S CHAIN`` finds, where there is no base.
+    fail_on: as `fail_at`, for every verb it says True to. drop_forward and rules: what `forward_policies`
+    and `iptables_rules` answer at first where there is no base.
     bound: (protocol, port) pairs that `port_is_free` denies.
     """
 
@@ -110,7 +106,7 @@ class RecordingKernel:
         self._path = ""
         self._inode = base.netns_inode if base is not None else _HOST_INODE
         self.drop_forward: dict[str, bool] = {}
-        self.chains: set[tuple[str, str]] = set()
+        self.rules: dict[str, list[str]] = {}
         self.bound: set[tuple[str, int]] = set()
 
     @property
@@ -398,26 +394,21 @@ class RecordingKernel:
         """Answer the base's, or `drop_forward`."""
         return self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
 
+    def iptables_rules(self, program: str) -> list[str]:
+        """Answer the base's, or `rules`, as the recording changed them."""
+        recorded = self._space.rules
+        if program not in recorded:
+            base = self._base
+            recorded[program] = (
+                base.iptables_rules(program) if base is not None else [*self.rules.get(program, ())]
+            )
+        return [*recorded[program]]
+
     def iptables(self, program: str, *args: str) -> bool:
-        """Record a change; answer ``-C`` and ``-S`` from the recorded rules, the base, or `chains`."""
-        rules, gone = self._space.rules, self._space.rules_gone
-        action, chain, rule = _parse_rule(args)
-        key = (program, chain, *rule)
-        if action in _READING:
-            if key in rules or key in gone:
-                return key in rules
-            if self._base is not None:
-                return self._base.iptables(program, *args)
-            return action == "-S" and (program, chain) in self.chains
+        """Record a change."""
+        rules = self.iptables_rules(program)
         self._record("iptables", program, *args)
-        if action in _REMOVING:
-            chained = [other for other in rules if other[:2] == key and other != key]
-            doomed = chained if action == "-F" else [key]
-            rules.difference_update(doomed)
-            gone.update(doomed)
-        else:
-            rules.add(key)
-            gone.discard(key)
+        self._space.rules[program] = _changed(rules, *args)
         return True
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
@@ -487,10 +478,19 @@ class RecordingKernel:
             self._drop(*peer)
 
 
-def _parse_rule(args: tuple[str, ...]) -> tuple[str, str, tuple[str, ...]]:
-    """Split iptables' words into action (``-A``), chain and rule; a chain alone has an empty rule."""
-    at = next(index for index, word in enumerate(args) if word in _ACTIONS)
-    rest = args[at + 2 :]
-    if args[at] == "-I" and rest[:1] and rest[0].isdigit():
-        rest = rest[1:]
-    return args[at], args[at + 1], args[:at] + rest
+def _changed(rules: list[str], action: str, chain: str, *rule: str) -> list[str]:
+    """Give what ``iptables -S`` says after the change."""
+    line = " ".join(("-A", chain, *rule))
+    match action:
+        case "-N":
+            return [*rules, f"-N {chain}"]
+        case "-A":
+            return [*rules, line]
+        case "-I":
+            return [line, *rules]
+        case "-D":
+            at = rules.index(line)
+            return rules[:at] + rules[at + 1 :]
+        case _:  # -F, -X
+            gone = f"-A {chain} " if action == "-F" else f"-N {chain}"
+            return [other for other in rules if not other.startswith(gone)]

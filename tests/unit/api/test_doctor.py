@@ -55,7 +55,7 @@ def test_forwarding_that_was_switched_off_is_a_problem_with_the_command_that_hel
 
 def test_a_forward_policy_of_drop_without_our_accepts_is_a_problem(sound):
     sound.kernel.drop_forward = {"iptables": True}
-    sound.kernel.chains = {("iptables", "DOCKER-USER")}
+    sound.kernel.rules = {"iptables": ["-N DOCKER-USER"]}
 
     check = verdicts(sound)["FORWARD policy"]
     assert check.verdict == "problem"
@@ -64,7 +64,7 @@ def test_a_forward_policy_of_drop_without_our_accepts_is_a_problem(sound):
 
 def test_a_forward_policy_of_drop_with_our_accepts_is_sound(sound):
     sound.kernel.drop_forward = {"iptables": True}
-    sound.kernel.chains = {("iptables", "DOCKER-USER")}
+    sound.kernel.rules = {"iptables": ["-N DOCKER-USER"]}
     sound.engine.restore_firewall()
 
     assert verdicts(sound)["FORWARD policy"].verdict == "ok"

@@ -50,7 +50,7 @@ def _look() -> Iterator[str]:
     yield from (f"link {name}" for name in os.listdir("/sys/class/net"))
     yield from (f"namespace {path}" for path in glob.glob("/run/netns/*"))
     yield from (f"table {line}" for line in _output("nft", "list", "tables"))
-    yield from (f"rule {line}" for line in _output("iptables", "-S") if "dovetail" in line)
+    yield from (f"rule {line}" for line in _output("iptables", "-S") if "dovetail" in line.lower())
     mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8").splitlines()
     yield from (f"mount {line.split()[4]}" for line in mounts)
     yield from (f"file {path}" for path in glob.glob("/run/*") + glob.glob("/run/docker/plugins/*"))

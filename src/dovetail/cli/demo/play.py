@@ -319,6 +319,6 @@ def _look_for_remains(stage: Stage) -> None:
             ["iptables", "-S"], capture_output=True, text=True, check=False, timeout=10
         ).stdout
     found = [*links, *mounts, *(["nftables table"] if "dovetail" in tables else [])]
-    found += [line for line in rules.splitlines() if "dovetail" in line or "dv-" in line]
+    found += [line for line in rules.splitlines() if "dovetail" in line.lower()]
     if found:
         raise StepFailedError(f"there are {', '.join(found)}")

@@ -1,0 +1,112 @@
+"""What Docker keeps apart stays apart: strangers reach its containers by published ports only, ours too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+HTTPD = ("bb", "httpd", "-f", "-h", "/www")
+NETWORKS = {
+    "bridge": (),
+    "plain": (),
+    "named": ("-o", "com.docker.network.bridge.name=named0"),
+    "shut": ("--internal",),
+}
+
+
+class Beside:
+    """Our network ``web`` with sandbox ``s``, and a container on each kind of network of Docker's own."""
+
+    def __init__(self, docker: Any, dovetail: Any) -> None:
+        self.docker, self.dovetail, self.host = docker, dovetail, docker.host
+        dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24")
+        dovetail.cli("sandbox", "create", "s")
+        dovetail.cli("network", "connect", "web", "s", "-p", "8080:80")
+        self.ours = str(dovetail.json("sandbox", "inspect", "s")[0]["netns"])
+        self.host.spawn(
+            "s.log",
+            *("nsenter", f"--net={self.ours}", "/bin/busybox", "httpd", "-f"),
+            *("-h", str(self.host.dir / "rootfs" / "www")),
+        )
+        for name, options in NETWORKS.items():
+            if name != "bridge":
+                docker("network", "create", *options, name)
+            docker("run", "-d", "--stop-timeout", "0", "--name", name, "--network", name, *HTTPD)
+
+    def address(self, name: str) -> str:
+        """Give the address of Docker's container on network `name`."""
+        return str(self.docker.addresses(name)[name])
+
+    def check_apart(self) -> None:
+        """No port is published, so neither side reaches the other, while the host reaches both."""
+        urls = {name: f"http://{self.address(name)}/" for name in NETWORKS}
+        self.host.wait_for(lambda: not self._answering(urls), what="no container of Docker's is open to ours")
+        for url in (*urls.values(), "http://10.88.0.2/"):
+            assert self.host.get(url) == "hello", url
+        theirs = [self.docker.netns(name) for name in NETWORKS]
+        assert not any(self._get_all(("http://10.88.0.2/", netns) for netns in theirs))
+
+    def _answering(self, urls: dict[str, str]) -> bool:
+        return any(self._get_all((url, self.ours) for url in urls.values()))
+
+    def _get_all(self, asked: Iterable[tuple[str, str]]) -> list[str]:
+        """Fetch all at once: what is dropped is known by waiting only."""
+        with ThreadPoolExecutor() as pool:
+            return list(pool.map(lambda one: self.host.get(one[0], netns=one[1], wait_s=1), asked))
+
+
+@pytest.fixture
+def beside(docker: Any, dovetail_daemon: Any) -> Beside:
+    """Our network, then Docker's."""
+    return Beside(docker, dovetail_daemon)
+
+
+def test_a_container_of_ours_reaches_no_port_that_docker_has_not_published(beside: Beside) -> None:
+    assert beside.host.run("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP")
+    beside.check_apart()
+
+    beside.docker.restart()
+    beside.docker("start", *NETWORKS)
+    beside.check_apart()
+
+
+def test_published_ports_are_open_both_ways_but_not_to_an_internal_network(beside: Beside) -> None:
+    docker, host = beside.docker, beside.host
+    docker("run", "-d", "--name", "open", "--network", "plain", "-p", "9090:80", *HTTPD)
+
+    assert host.get("http://10.88.0.1:9090/", netns=beside.ours) == "hello"
+    for name in ("bridge", "plain", "named"):
+        gateway = host.ip("route", "show", "default", netns=docker.netns(name))[0]["gateway"]
+        host.wait_for(
+            lambda: host.get(f"http://{gateway}:8080/", netns=docker.netns(name)) == "hello",  # noqa: B023
+            what=f"our port from {name}",
+        )
+    shut = docker.netns("shut")
+    prefix = host.inet(shut).pop().rpartition(".")[0]
+    for port in (8080, 9090):
+        assert not host.get(f"http://{prefix}.1:{port}/", netns=shut, wait_s=1), "neither ours nor Docker's"
+
+
+def test_the_rules_about_dockers_bridges_go_with_them_and_ours_with_the_last_network(beside: Beside) -> None:
+    docker, host = beside.docker, beside.host
+
+    def rules() -> str:
+        return host.run("iptables-save", "-t", "filter")
+
+    host.wait_for(lambda: "-A DOVETAIL -o named0 -j RETURN" in rules(), what="Docker's bridge is known")
+    docker("rm", "-f", *NETWORKS)
+    docker("network", "rm", "named", "plain", "shut")
+    host.wait_for(
+        lambda: len([line for line in rules().splitlines() if "DOVETAIL" in line and "RETURN" in line]) == 2,
+        what="docker0 is left, coming and going",
+    )
+
+    for words in ("network disconnect web s", "sandbox rm s", "network rm web"):
+        beside.dovetail.cli(*words.split())
+    assert beside.dovetail.left() == []
+    assert "dovetail" not in rules().lower()
