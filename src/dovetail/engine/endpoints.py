@@ -6,8 +6,8 @@ after the kernel is clean, so `reconcile` finds an owner for everything or remov
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Collection
+from contextlib import AbstractContextManager, ExitStack
 
 import msgspec
 
@@ -77,9 +77,9 @@ class Endpoints:
             endpoint = self._holdings.take(network, identifier, spec)
             ports = self._choose(network, endpoint, spec.ports)
             step.detail = {"addresses": " ".join(map(str, endpoint.addresses))}
-            known = core.store.sandbox(sandbox.id)
-            sandbox = msgspec.structs.replace(known or sandbox, inode=netns.inode, boot_id=core.boot_id)
-            core.store.put_sandbox(sandbox)
+            core.store.enter_sandbox(
+                msgspec.structs.replace(sandbox, inode=netns.inode, boot_id=core.boot_id)
+            )
             endpoint = core.driver(network.driver).plan_endpoint(network, endpoint)
             endpoint = msgspec.structs.replace(endpoint, ports=ports, sandbox_id=sandbox.id)
             core.store.put_endpoint(endpoint)
@@ -381,13 +381,8 @@ class Endpoints:
             )
         return network
 
-    @contextmanager
-    def _locked(self, network_id: str, endpoint_id: str) -> Iterator[None]:
-        timeout_s = self._core.lock_timeout_s
-        with (
-            self._core.locks.hold(
-                network_id, shared=True, timeout_s=timeout_s, what=f"network {short(network_id)}"
-            ),
-            self._core.locks.hold(endpoint_id, timeout_s=timeout_s, what=f"endpoint {short(endpoint_id)}"),
-        ):
-            yield
+    def _locked(self, network_id: str, endpoint_id: str) -> AbstractContextManager[None]:
+        """Keep the network as it is, and other operations off the endpoint."""
+        return self._core.locks.hold(
+            endpoint_id, within=network_id, timeout_s=self._core.lock_timeout_s, what="the endpoint"
+        )

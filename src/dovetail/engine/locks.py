@@ -33,25 +33,27 @@ class Locks:
 
     @contextmanager
     def hold(
-        self, identifier: str, *, shared: bool = False, timeout_s: float = 20.0, what: str = ""
+        self, identifier: str, *, within: str = "", timeout_s: float = 20.0, what: str = ""
     ) -> Iterator[None]:
-        """Hold the lock of `identifier` (hexadecimal digits) for the ``with``.
+        """Hold the lock of `identifier` (hexadecimal digits) for the ``with``; that of `within` first, shared.
 
         Not re-entrant. Raises Busy after `timeout_s`, naming `what`.
         """
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            self._acquire(fd, identifier, shared=shared, timeout_s=timeout_s, what=what)
+            if within:
+                self._acquire(fd, within, shared=True, timeout_s=timeout_s, what=f"network {within[:12]}")
+            self._acquire(fd, identifier, shared=False, timeout_s=timeout_s, what=what)
             yield
         finally:
             os.close(fd)
 
     @contextmanager
-    def try_hold(self, identifier: str) -> Iterator[bool]:
-        """Hold the lock if it is free now; yields whether it is."""
+    def try_hold(self, identifier: str, *, shared: bool = False) -> Iterator[bool]:
+        """Hold the lock if it is free now (`shared`: if all who hold it share it); yields whether it is."""
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            yield self._try(fd, identifier, shared=False)
+            yield self._try(fd, identifier, shared=shared)
         finally:
             os.close(fd)
 

@@ -104,8 +104,12 @@ class Database:
         session = self._current()
         if session is not None:
             return self._execute(session, sql, values)[1]
-        with self.transaction():
-            return self.write(sql, *values)
+        with self._locked():
+            session = self._take()
+            try:
+                return self._execute(session, sql, values)[1]  # a statement by itself is a transaction
+            finally:
+                self._put_back(session)
 
     @contextmanager
     def joined(self) -> Iterator[None]:

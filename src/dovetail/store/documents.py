@@ -49,13 +49,10 @@ class Table:
 
     def _find(self, table: str, kind: str, ref: str) -> str:
         """Give the document that `ref` selects: by id, else by name, else as the only id that starts with it."""
-        row = self._db.row(f"SELECT doc FROM {table} WHERE id = ?", ref)  # noqa: S608 - a table of ours
-        if row is not None:
-            return str(row[0])
-        query = f"SELECT doc, id, name FROM {table} WHERE "  # noqa: S608
-        named = self._db.rows(f"{query} name = ? AND name <> '' LIMIT 99", ref)
-        if named:
-            return self._only(kind, ref, named)
+        query = f"SELECT doc, id, name FROM {table} WHERE "  # noqa: S608 - a table of ours
+        found = self._db.rows(f"{query} id = ? OR (name = ? AND name <> '') LIMIT 99", ref, ref)
+        if found:
+            return self._only(kind, ref, [row for row in found if row[1] == ref] or found)
         begun = self._db.rows(f"{query} id > ? AND id < ? LIMIT 99", ref, ref + _AFTER_ALL) if ref else []
         return self._only(kind, ref, begun)
 

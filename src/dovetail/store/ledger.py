@@ -116,25 +116,27 @@ class LedgerTable(Table):
 
     def _before(self, pool_id: str, value: int) -> tuple[int, int] | None:
         """Give the taken range with the highest first address that is not above `value`."""
-        row = self._db.row(
-            "SELECT first, last FROM taken WHERE pool_id = ? AND first <= ? ORDER BY first DESC LIMIT 1",
+        return next(iter(self._up_to(pool_id, value, 1)), None)
+
+    def _up_to(self, pool_id: str, value: int, limit: int) -> list[tuple[int, int]]:
+        """Give the last `limit` taken ranges that begin up to `value`, the highest first."""
+        rows = self._db.rows(
+            "SELECT first, last FROM taken WHERE pool_id = ? AND first <= ? ORDER BY first DESC LIMIT ?",
             pool_id,
             _blob(value),
+            limit,
         )
-        return (int.from_bytes(row[0], "big"), int.from_bytes(row[1], "big")) if row else None
+        return [(int.from_bytes(first, "big"), int.from_bytes(last, "big")) for first, last in rows]
 
     def _take(self, pool_id: str, value: int) -> None:
         """Add `value` to the taken ranges, joining the neighbours it touches."""
-        left = self._before(pool_id, value)
-        first = left[0] if left is not None and left[1] == value - 1 else value
-        last = value
-        if value < _LAST:
-            right = self._db.row(
-                "SELECT last FROM taken WHERE pool_id = ? AND first = ?", pool_id, _blob(value + 1)
-            )
-            if right is not None:
-                last = int.from_bytes(right[0], "big")
-                self._drop(pool_id, value + 1)
+        first = last = value
+        for left, right in self._up_to(pool_id, min(value + 1, _LAST), 2):
+            if left == value + 1:
+                last = right
+                self._drop(pool_id, left)
+            elif right == value - 1:
+                first = left
         self._put_range(pool_id, first, last)
 
     def _free(self, pool_id: str, value: int) -> None:

@@ -24,6 +24,21 @@ class SandboxTable(Table):
             text(sandbox),
         )
 
+    def enter_sandbox(self, sandbox: Sandbox) -> None:
+        """Insert a sandbox; of one that is known only the namespace's inode and the boot are written anew."""
+        self._put(
+            "sandbox",
+            sandbox.name,
+            "INSERT INTO sandboxes (id, name, face, doc) VALUES (?, ?, ?, ?) ON CONFLICT (id)"
+            " DO UPDATE SET doc = json_set(doc, '$.inode', ?, '$.boot_id', ?)",
+            sandbox.id,
+            sandbox.name,
+            sandbox.face,
+            text(sandbox),
+            sandbox.inode,
+            sandbox.boot_id,
+        )
+
     def delete_sandbox(self, sandbox_id: str) -> None:
         """Delete a sandbox's row."""
         self._db.write("DELETE FROM sandboxes WHERE id = ?", sandbox_id)
