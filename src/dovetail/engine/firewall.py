@@ -1,13 +1,14 @@
 """The firewall as the engine keeps it: the static table, and the elements that networks and endpoints own.
 
 The rows of the store are written before the elements are added and deleted after they are gone,
-so whoever reads the kernel first and the store second can tell an element that nobody owns.
+so whoever reads the kernel first and the store second can tell an element that nobody owns. Operations
+under way add and remove their own: what they hold the lock of is not put back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from dovetail.engine.core import Core
 from dovetail.errors import NotFound
@@ -19,6 +20,7 @@ __all__ = ["Firewall"]
 
 _LOCK = "f" * 15  # a lock of its own; network and endpoint ids are hashes and never all f
 _DELETE_TABLE = "delete table inet dovetail\n"
+_AT_ONCE = 64  # locks held, a descriptor each
 
 
 class Firewall:
@@ -82,21 +84,76 @@ class Firewall:
 
     def restore(self) -> list[str]:
         """Put back what is missing and take away what nobody owns; says what was done, a sentence each."""
+        core = self._core
         with self._lock():
-            if not any(network.firewall for network in self._core.store.networks()):
+            live = [n for n in core.store.networks() if n.firewall is not None and n.status != "deleting"]
+            if not live:
                 return self._remove_all()
+            if not core.kernel.nft_has_table() and not any(self._settled(network) for network in live):
+                return []  # the only network is being made, and brings the table, or taken back
             done = ["the nftables table was gone and is back"] if self._ensure_table() else []
-            present = self._core.kernel.nft_elements()
-            wanted, owned = self._expected()
-            missing, extra = wanted - present, present - owned
-            if missing:
-                self._core.kernel.nft_add_elements(list(missing))
-                done.append(f"{len(missing)} nftables elements were missing and are back")
-            if extra:
-                self._core.kernel.nft_delete_elements(list(extra))
-                done.append(f"{len(extra)} nftables elements belonged to nobody and are gone")
-            self._core.accept_forwarding(self._core.kernel, self._links())
+            back = self._put_back()
+            if back:
+                done.append(f"{back} nftables elements were missing and are back")
+            gone = self._take_away()
+            if gone:
+                done.append(f"{gone} nftables elements belonged to nobody and are gone")
+            core.accept_forwarding(core.kernel, self._links())
             return done
+
+    def _settled(self, network: Network) -> bool:
+        with self._core.locks.try_hold(network.id, shared=True) as settled:
+            return settled
+
+    def _put_back(self) -> int:
+        """Add what is missing of networks and endpoints that no operation holds; gives how many elements."""
+        core = self._core
+        present = core.kernel.nft_elements()
+        wanting = [n.id for n in core.store.networks() if not present.issuperset(self._wanted(n))]
+        wanting += [
+            e.id for e in core.store.endpoints() if e.ports and not present.issuperset(self._wanted(e))
+        ]
+        count = 0
+        for first in range(0, len(wanting), _AT_ONCE):
+            with ExitStack() as held:
+                missing: set[Element] = set()
+                for identifier in wanting[first : first + _AT_ONCE]:
+                    if held.enter_context(core.locks.try_hold(identifier, shared=True)):
+                        owner = core.store.network(identifier) or core.store.endpoint(identifier)
+                        missing.update(self._wanted(owner))
+                missing -= present
+                core.kernel.nft_add_elements(list(missing))
+                count += len(missing)
+        return count
+
+    def _take_away(self) -> int:
+        """Delete the elements that nobody owns, while no row can be written; gives how many."""
+        core = self._core
+        if not core.kernel.nft_elements() - self._owned():
+            return 0
+        with core.store.transaction():  # else a port could get its next owner meanwhile, and lose its element
+            extra = core.kernel.nft_elements() - self._owned()
+            core.kernel.nft_delete_elements(list(extra))
+        return len(extra)
+
+    def _wanted(self, owner: Network | Endpoint | None) -> list[Element]:
+        """Give the elements that must be there for `owner` as it is written down now."""
+        if isinstance(owner, Network):
+            return self.network_elements(owner) if owner.status != "deleting" else []
+        network = self._core.store.network(owner.network_id) if owner is not None else None
+        if owner is None or network is None or owner.status != "joined" or network.status == "deleting":
+            return []
+        return self.endpoint_elements(network, owner)
+
+    def _owned(self) -> set[Element]:
+        """Give the elements that may be there: of all that is written down."""
+        networks = {network.id: network for network in self._core.store.networks()}
+        owned = {element for network in networks.values() for element in self.network_elements(network)}
+        for endpoint in self._core.store.endpoints():
+            network = networks.get(endpoint.network_id)
+            if network is not None and endpoint.ports:
+                owned.update(self.endpoint_elements(network, endpoint))
+        return owned
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -107,9 +164,7 @@ class Firewall:
         if self._core.kernel.nft_has_table():
             return False
         self._core.kernel.nft_apply(self._core.ruleset)
-        wanted, _ = self._expected()
-        if wanted:
-            self._core.kernel.nft_add_elements(list(wanted))
+        self._put_back()
         return True
 
     def _remove_all(self) -> list[str]:
@@ -123,23 +178,3 @@ class Firewall:
         return [
             n.link for n in self._core.store.networks() if n.firewall is not None and n.status != "deleting"
         ]
-
-    def _expected(self) -> tuple[set[Element], set[Element]]:
-        """Give what must be there, and what may be (operations under way add or remove their own)."""
-        networks = {network.id: network for network in self._core.store.networks()}
-        wanted: set[Element] = set()
-        owned: set[Element] = set()
-        for network in networks.values():
-            elements = self.network_elements(network)
-            owned.update(elements)
-            if network.status != "deleting":
-                wanted.update(elements)
-        for endpoint in self._core.store.endpoints():
-            owner = networks.get(endpoint.network_id)
-            if owner is None or not endpoint.ports:
-                continue
-            elements = self.endpoint_elements(owner, endpoint)
-            owned.update(elements)
-            if endpoint.status == "joined" and owner.status != "deleting":
-                wanted.update(elements)
-        return wanted, owned

@@ -20,6 +20,7 @@ from dovetail.kernel.protocol import Link
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.names import parse_alias, short
 from dovetail.model.network import Network
+from dovetail.model.sandbox import Sandbox
 
 __all__ = ["Reconciler"]
 
@@ -123,18 +124,19 @@ class Reconciler:
 
     def _links(self, report: Report, links: list[Link]) -> None:
         store = self._core.store
-        stray = []
         for link in links:
             owner = parse_alias(link.alias)
             if owner is None or owner[0] != store.id:
                 continue
             _, kind, identifier = owner
-            found = store.endpoint(identifier) if kind == "endpoint" else store.network(identifier)
-            if found is None:
-                stray.append(link.name)
-        if stray:
-            self._core.kernel.delete_links(stray)
-            report.removed.append(f"links {', '.join(stray)}, which belonged to nobody")
+            find = store.endpoint if kind == "endpoint" else store.network
+            if find(identifier) is not None:
+                continue
+            # the same container may be attached again, under the same id and link
+            with self._core.locks.try_hold(identifier) as free:
+                if free and find(identifier) is None:
+                    self._core.kernel.delete_links([link.name])
+                    report.removed.append(f"link {link.name}, which belonged to nobody")
 
     def _addresses(self, report: Report) -> None:
         store = self._core.store
@@ -157,27 +159,36 @@ class Reconciler:
                         report.released.append(f"address {row.address}")
 
     def _sandboxes(self, report: Report) -> None:
-        store = self._core.store
-        for sandbox in store.sandboxes():
-            if store.endpoints(sandbox_id=sandbox.id):
-                continue
-            if (
-                sandbox.face == "cli"
-                and sandbox.boot_id == self._core.boot_id
-                and self._is_open(sandbox.netns)
-            ):
-                continue
-            if sandbox.made:
-                self._core.kernel.delete_netns(sandbox.netns)
-            store.delete_sandbox(sandbox.id)
-            report.removed.append(f"sandbox {sandbox.name}, whose namespace is gone")
+        core, store = self._core, self._core.store
+        mounted = os.listdir(core.netns_dir) if os.path.isdir(core.netns_dir) else []
         known = {sandbox.netns for sandbox in store.sandboxes()}
-        if os.path.isdir(self._core.netns_dir):
-            for name in os.listdir(self._core.netns_dir):
-                path = os.path.join(self._core.netns_dir, name)
-                if path not in known:
-                    self._core.kernel.delete_netns(path)
+        for path in {os.path.join(core.netns_dir, name) for name in mounted} - known:
+            with store.transaction():  # a sandbox is written down before its namespace is made
+                if path not in {sandbox.netns for sandbox in store.sandboxes()}:
+                    core.kernel.delete_netns(path)
                     report.removed.append(f"namespace {path}, which belonged to nobody")
+        for sandbox in store.sandboxes():
+            if sandbox.face != "cli":
+                self._forget_empty(report, sandbox)
+                continue
+            with core.locks.try_hold(sandbox.id) as free:
+                current = store.sandbox(sandbox.id) if free else None
+                if current is None or store.endpoints(sandbox_id=current.id):
+                    continue
+                if current.boot_id == core.boot_id and self._is_open(current.netns):
+                    continue
+                if current.made:
+                    core.kernel.delete_netns(current.netns)
+                store.delete_sandbox(current.id)
+                report.removed.append(f"sandbox {current.name}, whose namespace is gone")
+
+    def _forget_empty(self, report: Report, sandbox: Sandbox) -> None:
+        """Forget a sandbox of another face that no endpoint is in; it is written down together with its first."""
+        store = self._core.store
+        with store.transaction():
+            if store.sandbox(sandbox.id) is not None and not store.endpoints(sandbox_id=sandbox.id):
+                store.delete_sandbox(sandbox.id)
+                report.removed.append(f"sandbox {sandbox.name}, whose namespace is gone")
 
     def _is_open(self, path: str) -> bool:
         try:

@@ -37,7 +37,11 @@ class Sandboxes:
         sandbox = Sandbox(
             id=sandbox_id, name=name, netns=path, made=not netns, boot_id=core.boot_id, created=core.now()
         )
-        with core.tracer.step("engine", "create sandbox", sandbox=name), ExitStack() as undo:
+        with (
+            core.tracer.step("engine", "create sandbox", sandbox=name),
+            core.locks.hold(sandbox_id, timeout_s=core.lock_timeout_s, what=f"sandbox {name!r}"),
+            ExitStack() as undo,
+        ):
             if netns:
                 with core.kernel.open_netns(path) as opened:
                     sandbox = msgspec.structs.replace(sandbox, inode=opened.inode)

@@ -59,15 +59,15 @@ class Rig(NamedTuple):
 
 @pytest.fixture
 def make_rig(tmp_path: Path) -> Callable[..., Rig]:
-    """Build rigs; `on_step` sees each step begin."""
+    """Build rigs; `on_step` sees each step begin, `directory` is the place of one with rows of its own."""
 
-    def make(on_step: Callable[[Step], None] | None = None) -> Rig:
+    def make(on_step: Callable[[Step], None] | None = None, directory: Path = tmp_path) -> Rig:
         kernel = RecordingKernel()
-        store = SqliteStore(str(tmp_path / "dovetail.db"))
-        state_dir = tmp_path / "state"
+        store = SqliteStore(str(directory / "dovetail.db"))
+        state_dir = directory / "state"
         state_dir.mkdir(exist_ok=True)
         engine = build_engine(
-            state_dir=str(state_dir), run_dir=str(tmp_path), kernel=kernel, store=store, on_step=on_step
+            state_dir=str(state_dir), run_dir=str(directory), kernel=kernel, store=store, on_step=on_step
         )
         return Rig(engine, kernel, store)
 

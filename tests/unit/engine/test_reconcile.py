@@ -81,3 +81,20 @@ def test_a_half_made_network_is_undone(web: Any) -> None:
     assert web.store.networks() == []
     assert web.store.pools() == []
     assert network.link not in {link.name for link in web.kernel.links()}
+
+
+def test_a_link_of_nobody_goes_unless_its_owner_is_being_worked_on(web: Any) -> None:
+    web.attach("c1")
+    endpoint = web.store.endpoints()[0]
+    for row in web.store.addresses(owner=endpoint.id):
+        web.store.delete_address(row.pool_id, row.address)
+    web.store.delete_endpoint(endpoint.id)
+
+    with web.engine.core.locks.hold(endpoint.id):  # an attachment of the same container, say
+        web.engine.reconcile()
+        assert endpoint.link in {link.name for link in web.kernel.links()}
+
+    report = web.engine.reconcile()
+
+    assert endpoint.link not in {link.name for link in web.kernel.links()}
+    assert any(endpoint.link in line for line in report.removed)
