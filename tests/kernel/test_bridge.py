@@ -83,10 +83,12 @@ def an_endpoint(network: Network, last: int = 2) -> Endpoint:
     return DRIVER.plan_endpoint(network, endpoint)
 
 
-def join(kernel: LinuxKernel, network: Network, endpoint: Endpoint, sandbox: Netns | None) -> Endpoint:
+def join(
+    kernel: LinuxKernel, network: Network, endpoint: Endpoint, sandbox: Netns | None, ifname: str = "eth0"
+) -> Endpoint:
     with ExitStack() as undo:
         attachment = DRIVER.join(
-            kernel, network, endpoint, sandbox=sandbox, ifname="eth0", store_id="store", undo=undo
+            kernel, network, endpoint, sandbox=sandbox, ifname=ifname, store_id="store", undo=undo
         )
         undo.pop_all()
     return msgspec.structs.replace(endpoint, attachment=attachment)
@@ -179,6 +181,55 @@ def test_a_joined_sandbox_has_its_interface_its_routes_and_its_loopback(
 
     assert set(host.links()) == {"lo", network.link}
     assert set(host.links(netns=box.path)) == {"lo"}
+
+
+def test_the_network_joined_first_is_the_way_out_and_the_next_when_it_is_left(
+    host: Any, kernel: LinuxKernel, box: Netns
+) -> None:
+    subnets = (
+        Subnet(subnet=ip_network("10.89.0.0/24"), gateway=ip_address("10.89.0.1")),
+        Subnet(subnet=ip_network("fd89::/64"), gateway=ip_address("fd89::1")),
+    )
+    web, back = create(kernel, a_network()), msgspec.structs.replace(a_network(), id="ef" * 32, name="back")
+    back = create(kernel, msgspec.structs.replace(back, subnets=subnets))
+    both = (ip_interface("10.89.0.2/24"), ip_interface("fd89::2/64"))
+    first = join(kernel, web, an_endpoint(web), box)
+
+    second = join(
+        kernel, back, msgspec.structs.replace(an_endpoint(back, 3), addresses=both), box, ifname="eth1"
+    )
+
+    def ways_out() -> list[str]:
+        return [
+            host.ip(family, "route", "get", address, netns=box.path)[0]["gateway"]
+            for family, address in (("-4", "192.0.2.1"), ("-6", "2001:db8::1"))
+        ]
+
+    assert ways_out() == ["10.88.0.1", "fd88::1"]
+    assert DRIVER.check(kernel, web, first, box) == DRIVER.check(kernel, back, second, box) == []
+    assert addresses(host, "eth1", box.path) == {"10.89.0.2/24", "fd89::2/64"}
+    DRIVER.leave(kernel, first)
+    assert ways_out() == ["10.89.0.1", "fd89::1"]
+    assert DRIVER.check(kernel, back, second, box) == []
+
+
+def test_a_way_out_that_somebody_else_made_stays_the_way_out(
+    host: Any, kernel: LinuxKernel, box: Netns
+) -> None:
+    inside = ("nsenter", f"--net={box.path}", "ip")
+    host.run(*inside, "link", "add", "other0", "type", "veth", "peer", "name", "other1")
+    host.run(*inside, "addr", "add", "203.0.113.2/24", "dev", "other0")
+    host.run(*inside, "link", "set", "other0", "up")
+    host.run(*inside, "route", "add", "default", "via", "203.0.113.1")
+    network = create(kernel, a_network())
+
+    endpoint = join(kernel, network, an_endpoint(network), box)
+
+    (route,) = host.ip("route", "get", "192.0.2.1", netns=box.path)
+    assert route["dev"] == "other0"
+    (route,) = host.ip("-6", "route", "get", "2001:db8::1", netns=box.path)
+    assert route["dev"] == "eth0", "there is no other for IPv6"
+    assert DRIVER.check(kernel, network, endpoint, box) == []
 
 
 def test_checking_sees_what_somebody_changed(host: Any, kernel: LinuxKernel, box: Netns) -> None:

@@ -15,8 +15,8 @@ import msgspec
 from dovetail.drivers import bridge_check
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import Conflict, NotFound
-from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
+from dovetail.errors import AlreadyExists, Conflict, NotFound
+from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSpec, Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress, IPInterface, interface_in
 from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
@@ -28,6 +28,7 @@ __all__ = ["BridgeDriver"]
 
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 _V6 = 6
+_BEHIND = 2048  # a metric beyond IPv6's default, IP6_RT_PRIO_USER (1024) of include/uapi/linux/ipv6_route.h
 
 
 class BridgeDriver:
@@ -279,12 +280,32 @@ def _configure(inner: Kernel, attachment: Attachment) -> None:
         key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
         if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
             inner.set_sysctl(key, "0")
-    with inner.batch():
-        inner.set_link("lo", up=True)
-        for address in attachment.addresses:
-            inner.add_address(attachment.ifname, address)
-        inner.set_link(attachment.ifname, up=True)
-        for gateway in attachment.gateways:
-            inner.add_route(
-                attachment.ifname, Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
-            )
+    try:
+        with inner.batch():
+            inner.set_link("lo", up=True)
+            for address in attachment.addresses:
+                inner.add_address(attachment.ifname, address)
+            inner.set_link(attachment.ifname, up=True)
+            for gateway in attachment.gateways:
+                route = Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
+                inner.add_route(attachment.ifname, route)
+    except AlreadyExists as exc:
+        if exc.kind != "route":
+            raise
+        _stand_behind(inner, attachment)
+
+
+def _stand_behind(inner: Kernel, attachment: Attachment) -> None:
+    """Add the default routes that could not be added, behind those there are: the sandbox has another network.
+
+    That one stays the way out, and this one is when that is left, as the kernel takes the least metric. The
+    link's index makes the metric one that no other of our routes here has.
+    """
+    name = attachment.ifname
+    present, link = inner.routes(), inner.link(name)
+    for gateway in attachment.gateways:
+        everywhere = EVERYWHERE[gateway.version]
+        if KernelRoute(everywhere, gateway, name) not in present:
+            taken = any(route.destination == everywhere for route in present)
+            metric = _BEHIND + link.ifindex if taken and link is not None else 0
+            inner.add_route(name, Route(destination=everywhere, gateway=gateway, priority=metric))

@@ -300,10 +300,11 @@ class RecordingKernel:
         """Record ``ip route add``."""
         self._present(link)
         wanted = KernelRoute(route.destination, route.gateway, link)
-        if not route.table and wanted in self._space.routes:
+        main = not route.table
+        if main and not route.priority and route.destination in {r.destination for r in self.routes()}:
             raise AlreadyExists("route", str(route.destination))
         self._record("add_route", link, route)
-        if not route.table:
+        if main:
             self._space.routes.append(wanted)
 
     def routes(self) -> list[KernelRoute]:

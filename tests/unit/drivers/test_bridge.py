@@ -58,12 +58,17 @@ def create(driver: Driver, kernel: RecordingKernel, network: Network) -> Network
 
 
 def join(
-    driver: Driver, kernel: RecordingKernel, network: Network, endpoint: Endpoint, path: str
+    driver: Driver,
+    kernel: RecordingKernel,
+    network: Network,
+    endpoint: Endpoint,
+    path: str,
+    ifname: str = "eth0",
 ) -> Endpoint:
     sandbox = kernel.open_netns(path) if path else None
     with ExitStack() as undo:
         attachment = driver.join(
-            kernel, network, endpoint, sandbox=sandbox, ifname="eth0", store_id=STORE, undo=undo
+            kernel, network, endpoint, sandbox=sandbox, ifname=ifname, store_id=STORE, undo=undo
         )
         undo.pop_all()
     return msgspec.structs.replace(endpoint, attachment=attachment)
@@ -248,6 +253,19 @@ def test_joining_gives_the_gateways_of_the_subnets_the_addresses_are_in(
     assert [str(gateway) for gateway in attachment.gateways] == ["10.89.0.1", "fd88::1"]
     assert [interface.name for interface in attachment.host_interfaces] == [network.link, "dvhcdcdcdcdcdcd"]
     assert (attachment.sandbox, attachment.handover, attachment.mtu) == ("/run/netns/box", "", 1500)
+
+
+def test_a_second_default_route_stands_behind_the_first(driver: Driver, kernel: RecordingKernel) -> None:
+    network = create(driver, kernel, a_network())
+    join(driver, kernel, network, an_endpoint(driver, network), "/run/netns/box")
+    second = an_endpoint(driver, network, id="ef" * 32)
+    kernel.commands.clear()
+
+    join(driver, kernel, network, second, "/run/netns/box", "eth1")
+
+    defaults = [line for line in kernel.commands if "route add default" in line]
+    assert len(defaults) == 2
+    assert all(int(line.partition("dev eth1 metric ")[2]) > 1024 for line in defaults)
 
 
 def test_an_internal_network_gives_no_gateway(driver: Driver, kernel: RecordingKernel) -> None:
