@@ -432,12 +432,18 @@ def rootfs(private_host: PrivateHost) -> Path:
 
 
 @pytest.fixture
-def docker(private_host: PrivateHost, dovetail_daemon: DovetailDaemon, rootfs: Path) -> Dockerd:
-    """A dockerd beside the daemon, with image ``bb``: busybox and ``/www/index.html``."""
+def dockerd(private_host: PrivateHost, rootfs: Path) -> Dockerd:
+    """A dockerd, with image ``bb``: busybox and ``/www/index.html``."""
     _need("dockerd", "docker")
-    dockerd = Dockerd(private_host)
-    dockerd.start()
-    dockerd("import", str(rootfs), "bb")
+    made = Dockerd(private_host)
+    made.start()
+    made("import", str(rootfs), "bb")
+    return made
+
+
+@pytest.fixture
+def docker(dovetail_daemon: DovetailDaemon, dockerd: Dockerd) -> Dockerd:
+    """A dockerd beside the daemon."""
     return dockerd
 
 
