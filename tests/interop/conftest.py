@@ -350,10 +350,12 @@ class Dockerd(ContainerRuntime):
 
 
 class Podman(ContainerRuntime):
-    """A real podman 4 on its CNI backend, which executes our plugin; it has no daemon."""
+    """A real podman 4 on its CNI backend, which executes our plugin; it has no daemon, and ours may run or not."""
 
-    def __init__(self, host: PrivateHost, plugins: Path) -> None:
-        base = host.dir / "podman"
+    def __init__(self, host: PrivateHost) -> None:
+        base, plugins = host.dir / "podman", host.dir / "cni-bin"
+        self.dovetail = DovetailDaemon(host)
+        self.dovetail.cli("cni", "install", "--bin-dir", str(plugins))
         self._networks = base / "net.d"
         self._networks.mkdir(parents=True)
         configuration = base / "containers.conf"
@@ -451,8 +453,6 @@ def docker(dovetail_daemon: DovetailDaemon, dockerd: Dockerd) -> Dockerd:
 def podman(private_host: PrivateHost, rootfs: Path) -> Podman:
     """A podman with image ``bb`` and our plugins, which find a daemon when one runs (`dovetail_daemon`)."""
     _need("podman", "runc", "conmon")
-    plugins = private_host.dir / "cni-bin"
-    DovetailDaemon(private_host).cli("cni", "install", "--bin-dir", str(plugins))
-    runtime = Podman(private_host, plugins)
+    runtime = Podman(private_host)
     runtime("import", str(rootfs), "bb")
     return runtime
