@@ -449,7 +449,7 @@ def test_a_refusal_names_what_was_attempted(
 def test_a_taken_name_in_the_other_namespace_is_named_with_the_place(kernel: LinuxKernel, box: Netns) -> None:
     kernel.add_veth(LinkSpec("v0"), LinkSpec("eth0", netns=box))
 
-    with pytest.raises(AlreadyExists, match=rf"'eth0' already exists \(in {box.path}\)"):
+    with pytest.raises(AlreadyExists, match=rf"'eth0' already exists \(in {box.path}; choose another name\)"):
         kernel.add_veth(LinkSpec("v1"), LinkSpec("eth0", netns=box))
 
 

@@ -42,7 +42,9 @@ class Folded:
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Give a list of strings."""
-        found: list[Any] = self._typed(key, list, [])
+        found: list[Any] = self._typed(key, list, None)
+        if not found:
+            return ()
         if not all(isinstance(one, str) for one in found):
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected strings")
         return tuple(found)
@@ -55,7 +57,8 @@ class Folded:
 
     def object(self, key: str) -> Folded:
         """Give an object, an empty one where it is missing or null."""
-        return Folded(self._items.get(key.lower()) or {}, f"{self._where}.{key}")
+        value = self._items.get(key.lower())
+        return Folded(value, f"{self._where}.{key}") if value else _EMPTY
 
     def objects(self, key: str) -> list[Folded]:
         """Give a list of objects."""
@@ -72,6 +75,9 @@ class Folded:
                 INVALID_CONFIG, f"{self._where}.{key}: expected {expected}, got {type(value).__name__}"
             )
         return value
+
+
+_EMPTY = Folded({})
 
 
 def read_config(stdin: bytes) -> tuple[Folded, str]:

@@ -17,6 +17,8 @@ __all__ = ["ShimServer"]
 _CALL_S = 120.0
 _OWN = "/proc/self/ns/net"
 _UCRED = struct.Struct("=iII")  # struct ucred, include/linux/socket.h
+_FD = struct.Struct("=i")
+_ONE_FD = socket.CMSG_SPACE(_FD.size)
 _log = logging.getLogger("dovetail")
 
 
@@ -56,8 +58,10 @@ class ShimServer:
         _, uid, _ = _UCRED.unpack(credentials)
         if uid not in {0, os.geteuid()}:
             return
-        head, passed, _, _ = socket.recv_fds(connection, 1 << 16, 1)
-        fds.extend(passed)
+        head, control, _, _ = connection.recvmsg(1 << 16, _ONE_FD, socket.MSG_CMSG_CLOEXEC)
+        for level, kind, data in control:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                fds.extend(number for (number,) in _FD.iter_unpack(data))
         while len(head) < REQUEST.size:
             head += _some(connection)
         magic, environment_length, config_length, device, inode = REQUEST.unpack_from(head)

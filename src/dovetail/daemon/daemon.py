@@ -11,6 +11,7 @@ The sockets accept from the first moment and answer after store and kernel have 
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -77,6 +78,9 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
         watcher.start()
         housekeeping.start()
         services = _serve(sockets, engine, counters)
+        # What is there now stays: a collection that went through it would take 10 ms out of some container's start.
+        gc.collect()
+        gc.freeze()
         paths = {name: listening.path for name, listening in sockets.items()}
         logger.info("ready", extra={"fields": {"pid": os.getpid(), **paths}})
         notify(os.environ, "READY=1")

@@ -70,11 +70,16 @@ class Tracer:
         """Have `write` called for more details of an open `step` of this thread, when somebody reads them."""
         self._thread.writing.append((step, write))
 
+    def innermost(self) -> Step | None:
+        """Give the step that was opened last on this thread and is still open."""
+        stack = self._thread.stack
+        return stack[-1] if stack else None
+
     def note(self, key: str, value: str) -> None:
         """Write a detail on the step that is open on this thread, if one is."""
-        stack = self._thread.stack
-        if stack:
-            stack[-1].detail = {**stack[-1].detail, key: value}
+        step = self.innermost()
+        if step is not None:
+            step.detail = {**step.detail, key: value}
 
     @contextmanager
     def after_answer(self) -> Iterator[None]:

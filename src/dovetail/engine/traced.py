@@ -1,21 +1,22 @@
 """A kernel whose changes are steps of the trace.
 
 Reading verbs pass through untouched; each changing one becomes a ``kernel`` step that carries the
-``ip``, ``nft`` or ``sysctl`` command it equals.
+``ip``, ``nft`` or ``sysctl`` command it equals. A batch is one step with the commands of all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
-from dovetail.engine.trace import Tracer
+from dovetail.engine.trace import Step, Tracer
 from dovetail.kernel.commands import describe
 from dovetail.kernel.protocol import Kernel, Netns
 
 __all__ = ["traced"]
 
+_BATCH = "batch"
 _CHANGES = frozenset(
     {
         "create_netns",
@@ -60,8 +61,14 @@ class _TracedKernel:
         tracer = self._tracer
 
         def traced_verb(*args: Any, **kwargs: Any) -> Any:
+            batch = tracer.innermost()
+            if (
+                batch is not None and batch.name == _BATCH
+            ):  # it has no time of its own: all are sent at the end
+                tracer.describe(batch, lambda: _and(batch, describe(verb, *args, **kwargs)))
+                return call(*args, **kwargs)
             with tracer.step("kernel", verb) as step:
-                tracer.describe(step, lambda: {"command": " ; ".join(describe(verb, *args, **kwargs))})
+                tracer.describe(step, lambda: _and(step, describe(verb, *args, **kwargs)))
                 return call(*args, **kwargs)
 
         return traced_verb
@@ -73,5 +80,10 @@ class _TracedKernel:
 
     @contextmanager
     def batch(self) -> Iterator[None]:
-        with self._tracer.step("kernel", "batch"), self._kernel.batch():
+        with self._tracer.step("kernel", _BATCH), self._kernel.batch():
             yield
+
+
+def _and(step: Step, commands: Sequence[str]) -> dict[str, str]:
+    told = step.detail.get("command")
+    return {"command": " ; ".join([told, *commands] if told else commands)}

@@ -10,7 +10,7 @@ import errno
 import socket
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from threading import local
 from typing import TypeVar
 
@@ -42,6 +42,12 @@ _ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNO
 T = TypeVar("T")
 
 
+class _Batches(local):
+    """What a thread collects, while it does."""
+
+    operations: list[Operation] | None = None
+
+
 class LinuxKernel:
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
@@ -49,15 +55,29 @@ class LinuxKernel:
         self._owns_home = home is None
         self._home = netns.present() if home is None else home
         self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
-        self._netfilter = SocketPool(partial(self._open, _NETLINK_NETFILTER))
-        self._deletions = Deletions(self._route)
-        self._table = NftTable(self._netfilter, _TABLE)
-        self._batches = local()
+        self._batches = _Batches()
+        if self._owns_home:  # threads share this one, and must not each make their own
+            _ = self._deletions, self._table
+
+    # what a handle to a sandbox, made for a few messages, mostly does without
+
+    @cached_property
+    def _netfilter(self) -> SocketPool:
+        return SocketPool(partial(self._open, _NETLINK_NETFILTER))
+
+    @cached_property
+    def _deletions(self) -> Deletions:
+        return Deletions(self._route)
+
+    @cached_property
+    def _table(self) -> NftTable:
+        return NftTable(self._netfilter, _TABLE)
 
     def close(self) -> None:
         """Close its sockets; nothing of the kernel's state changes."""
         self._route.close()
-        self._netfilter.close()
+        if "_netfilter" in self.__dict__:
+            self._netfilter.close()
         if self._owns_home:
             self._home.close()
 
@@ -103,7 +123,7 @@ class LinuxKernel:
 
         Within another batch it is part of that one.
         """
-        if self._collecting is not None:
+        if self._batches.operations is not None:
             yield
             return
         operations: list[Operation] = []
@@ -114,14 +134,10 @@ class LinuxKernel:
             self._batches.operations = None
         self._send(operations)
 
-    @property
-    def _collecting(self) -> list[Operation] | None:
-        collecting: list[Operation] | None = getattr(self._batches, "operations", None)
-        return collecting
-
     def _do(self, operation: Operation) -> None:
-        if self._collecting is not None:
-            self._collecting.append(operation)
+        collecting = self._batches.operations
+        if collecting is not None:
+            collecting.append(operation)
         else:
             self._send([operation])
 
@@ -247,7 +263,7 @@ class LinuxKernel:
         Within a batch it is done at its place in the order, apart from the train.
         """
         wanted = tuple(names)
-        if self._collecting is None:
+        if self._batches.operations is None:
             self._deletions.delete(wanted)
             return
         after = partial(self._deletions.delete, wanted)
@@ -368,13 +384,6 @@ class LinuxKernel:
                 if policy is not None:
                     policies[program] = policy
         return policies
-
-    def iptables_rules(self, program: str) -> list[str]:
-        """List the filter table of this namespace."""
-        from dovetail.kernel.programs import iptables_rules
-
-        with netns.entered(self._home):
-            return iptables_rules(program)
 
     def iptables_rules(self, program: str) -> list[str]:
         """List the filter table of this namespace."""

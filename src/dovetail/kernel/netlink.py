@@ -50,6 +50,10 @@ _ERROR_SIZE = 20  # struct nlmsgerr: an int and the header of the message it is 
 _RECEIVE_BYTES = 1 << 16  # the kernel fills a dump's packets up to 32 KiB
 _BUFFER_BYTES = 1 << 20
 _TRAIN_BYTES = 1 << 16
+_SMALL_BYTES, _FEW = (
+    1 << 15,
+    32,
+)  # what fits the buffers as they are, answers included (net.core.rmem_default)
 _DUMP_ATTEMPTS = 100
 _IDLE_SOCKETS = 4
 
@@ -91,6 +95,7 @@ class NetlinkSocket:
     def __init__(self, protocol: int, *, timeout_s: float = 30.0) -> None:
         self._timeout_s = timeout_s
         self._sequence = 0
+        self._roomy = False
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
         try:
             self._configure()
@@ -99,21 +104,28 @@ class NetlinkSocket:
             raise
 
     def _configure(self) -> None:
-        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK):
-            try:
-                self._socket.setsockopt(_SOL_NETLINK, option, 1)
-            except OSError:  # before Linux 4.12 and 4.20: texts and filters are missing, nothing else
-                continue
+        for option in (_NETLINK_EXT_ACK, _NETLINK_CAP_ACK):
+            self._set(option)
+        seconds = int(self._timeout_s)
+        timeval = _TIMEVAL.pack(seconds, int((self._timeout_s - seconds) * 1e6))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
+
+    def _set(self, option: int) -> None:
+        try:
+            self._socket.setsockopt(_SOL_NETLINK, option, 1)
+        except OSError:  # before Linux 4.12 and 4.20: texts and filters are missing, nothing else
+            return
+
+    def _make_room(self) -> None:
+        """Prepare for what is larger than a few messages: a socket in a sandbox sends those and is closed."""
+        self._roomy = True
+        self._set(_NETLINK_GET_STRICT_CHK)
         for forced, plain in ((_SO_RCVBUFFORCE, socket.SO_RCVBUF), (_SO_SNDBUFFORCE, socket.SO_SNDBUF)):
             try:
                 self._socket.setsockopt(socket.SOL_SOCKET, forced, _BUFFER_BYTES)
             except PermissionError:
                 self._socket.setsockopt(socket.SOL_SOCKET, plain, _BUFFER_BYTES)
-        seconds = int(self._timeout_s)
-        timeval = _TIMEVAL.pack(seconds, int((self._timeout_s - seconds) * 1e6))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, timeval)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
-        self._socket.bind((0, 0))
 
     def fileno(self) -> int:
         """Give the descriptor, for ioctls in the socket's namespace."""
@@ -156,6 +168,8 @@ class NetlinkSocket:
 
     def request(self, message: Message) -> bytes:
         """Ask for one thing and give the body of the answer; raises RefusedError."""
+        if not self._roomy:
+            self._make_room()
         wanted = self._send([message], last=0)
         while True:
             for kind, flags, sequence, body in self._receive():
@@ -178,6 +192,8 @@ class NetlinkSocket:
         raise Busy("the kernel's list kept changing while it was read", hint="try again")
 
     def _dump(self, message: Message) -> list[bytes]:
+        if not self._roomy:
+            self._make_room()
         wanted = self._send([message._replace(flags=message.flags | NLM_F_DUMP)], last=0)
         bodies: list[bytes] = []
         interrupted = False
@@ -213,8 +229,11 @@ class NetlinkSocket:
             parts.append(body)
             if length & 3:
                 parts.append(b"\0" * (-length & 3))
+        train = b"".join(parts)
+        if not self._roomy and (len(train) > _SMALL_BYTES or count > _FEW):
+            self._make_room()
         try:
-            self._socket.send(b"".join(parts))
+            self._socket.send(train)
         except BlockingIOError as exc:
             raise self._timeout() from exc
         return first

@@ -200,7 +200,7 @@ def test_trace_shows_what_ran_without_a_daemon(web):
     lines = ran.out.splitlines()
     assert "cli network connect  network=web sandbox=box" in lines[0]
     assert " ms" in lines[0]
-    assert any("kernel: ip addr add 10.88.0.2/24 dev eth0" in line for line in lines)
+    assert any("ip addr add 10.88.0.2/24 dev eth0" in line for line in lines)
     assert web("trace", "--last", "2", "--format", "json").json()[-1]["name"] == "network connect"
 
 
