@@ -93,30 +93,3 @@ def test_containers_talk_on_while_the_daemon_is_restarted(
     beside("rm", "-f", "c1", "c2", "c3")
     beside("network", "rm", "one")
     assert dovetail_daemon.left() == []
-
-
-@pytest.mark.parametrize(
-    "step",
-    ["docker:NetworkDriver.CreateEndpoint", "driver:bridge join", "kernel:add_veth", "feature:publish"],
-)
-def test_a_daemon_that_dies_during_a_start_leaves_nothing(
-    docker: Any, dovetail_daemon: Any, step: str
-) -> None:
-    docker("network", "create", *OURS, "--subnet", "10.77.0.0/24", "one")
-    dovetail_daemon.stop()
-    dovetail_daemon.start(failpoint=f"{step}=kill")
-    starting = docker.host.spawn(
-        "run.log", *docker.command("run", "-d", "--name", "c1", "--network", "one", "-p", "8080:80", *HTTPD)
-    )
-    dovetail_daemon.wait_dead()
-    dovetail_daemon.start()
-    starting.wait(timeout=90)
-
-    docker.attempt("rm", "-f", "c1")
-    docker("run", "-d", "--name", "c2", "--network", "one", "-p", "8080:80", *HTTPD)
-
-    assert docker.host.get("http://127.0.0.1:8080/") == "hello"
-    assert len(dovetail_daemon.json("endpoint", "ls")) == 1
-    docker("rm", "-f", "c2")
-    docker("network", "rm", "one")
-    assert dovetail_daemon.left() == []
