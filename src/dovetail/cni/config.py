@@ -1,83 +1,18 @@
-"""What comes on standard input: read with Go's tolerance for the case of keys."""
+"""What comes on standard input: the configuration, its version and its name."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import msgspec
 
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, CniError
+from dovetail.cni.folded import Folded
 from dovetail.cni.spec.registry import check_version
 from dovetail.errors import InvalidArgument
 from dovetail.model.names import check_name
 
-__all__ = ["Folded", "read_config"]
+__all__ = ["network_name", "read_config"]
 
 _BYTES = 16 << 20
-
-
-class Folded:
-    """A JSON object whose keys match in any case; the last of several spellings counts (cni.md §1.3)."""
-
-    def __init__(self, document: object, where: str = "$") -> None:
-        if not isinstance(document, dict):
-            raise CniError(INVALID_CONFIG, f"{where}: expected an object, got {type(document).__name__}")
-        self._items = {str(key).lower(): value for key, value in document.items()}
-        self._where = where
-
-    def __contains__(self, key: str) -> bool:
-        return self._items.get(key.lower()) is not None
-
-    def text(self, key: str) -> str:
-        """Give a string, empty where it is missing or null."""
-        value: str = self._typed(key, str, "")
-        return value
-
-    def integer(self, key: str) -> int:
-        """Give a whole number, 0 where it is missing or null."""
-        value = self._items.get(key.lower())
-        if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
-            raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a whole number")
-        return int(value) if isinstance(value, float) else self._typed(key, int, 0)
-
-    def texts(self, key: str) -> tuple[str, ...]:
-        """Give a list of strings."""
-        found: list[Any] = self._typed(key, list, None)
-        if not found:
-            return ()
-        if not all(isinstance(one, str) for one in found):
-            raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected strings")
-        return tuple(found)
-
-    def texts_for(self, key: str, name: str) -> tuple[str, ...]:
-        """Give a list of strings, or the one under `name` where there is an object of lists."""
-        if isinstance(self._items.get(key.lower()), dict):
-            return self.object(key).texts(name)
-        return self.texts(key)
-
-    def object(self, key: str) -> Folded:
-        """Give an object, an empty one where it is missing or null."""
-        value = self._items.get(key.lower())
-        return Folded(value, f"{self._where}.{key}") if value else _EMPTY
-
-    def objects(self, key: str) -> list[Folded]:
-        """Give a list of objects."""
-        found: list[Any] = self._typed(key, list, [])
-        return [Folded(one, f"{self._where}.{key}[{index}]") for index, one in enumerate(found)]
-
-    def _typed(self, key: str, kind: type, default: Any) -> Any:
-        value = self._items.get(key.lower())
-        if value is None:
-            return default
-        if not isinstance(value, kind):
-            expected = {str: "a string", int: "a whole number", list: "a list"}[kind]
-            raise CniError(
-                INVALID_CONFIG, f"{self._where}.{key}: expected {expected}, got {type(value).__name__}"
-            )
-        return value
-
-
-_EMPTY = Folded({})
 
 
 def read_config(stdin: bytes) -> tuple[Folded, str]:

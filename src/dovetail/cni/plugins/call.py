@@ -5,8 +5,8 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from dovetail.cni.config import Folded
 from dovetail.cni.environment import Environment
+from dovetail.cni.folded import Folded
 from dovetail.engine.engine import Engine
 from dovetail.kernel.protocol import Netns
 from dovetail.model.attachment import Attachment

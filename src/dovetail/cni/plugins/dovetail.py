@@ -10,10 +10,11 @@ from ipaddress import ip_interface
 
 import msgspec
 
-from dovetail.cni.config import Folded
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import DIFFERS, INVALID_CONFIG, NOT_AVAILABLE, CniError
+from dovetail.cni.folded import Folded
 from dovetail.cni.plugins.call import Call, Plugin
+from dovetail.cni.spec.registry import parse
 from dovetail.engine.engine import endpoint_id
 from dovetail.errors import DovetailError, one_sentence
 from dovetail.kernel.protocol import Netns
@@ -67,6 +68,7 @@ class DovetailPlugin(Plugin):
         """Compare the kernel with what ADD made."""
         if "prevResult" not in call.config:
             raise CniError(INVALID_CONFIG, "Required prevResult missing")
+        parse(call.config.object("prevResult"), call.version)  # one that cannot be read is refused
         differences = self.engine.endpoints.check(endpoint_id(_owner(call)), netns)
         if differences:
             raise CniError(DIFFERS, "; ".join(differences))

@@ -1,31 +1,41 @@
-"""Which file renders which version of the result."""
+"""Which file writes and reads which version of the result, and the conversion from any to any."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from dovetail.cni.errors import INCOMPATIBLE_VERSION, CniError
+from dovetail.cni.folded import Folded
 from dovetail.cni.spec import v010, v030, v100, v110
 from dovetail.model.attachment import Attachment
 
-__all__ = ["SUPPORTED", "check_version", "number", "render"]
+__all__ = ["SUPPORTED", "check_version", "convert", "number", "parse", "render"]
 
-_RENDERERS: dict[str, Callable[[Attachment, str], dict[str, Any]]] = {
-    "0.1.0": v010.render,
-    "0.2.0": v010.render,
-    "0.3.0": v030.render,
-    "0.3.1": v030.render,
-    "0.4.0": v030.render,
-    "1.0.0": v100.render,
-    "1.1.0": v110.render,
+
+class _Wire(NamedTuple):
+    """One wire form: how it is written and read."""
+
+    render: Callable[[Attachment, str], dict[str, Any]]
+    parse: Callable[[Folded], Attachment]
+
+
+_010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse)
+_WIRES: dict[str, _Wire] = {
+    "0.1.0": _010,
+    "0.2.0": _010,
+    "0.3.0": _030,
+    "0.3.1": _030,
+    "0.4.0": _030,
+    "1.0.0": _Wire(v100.render, v100.parse),
+    "1.1.0": _Wire(v110.render, v110.parse),
 }
-SUPPORTED = tuple(_RENDERERS)
+SUPPORTED = tuple(_WIRES)
 
 
 def check_version(version: str) -> str:
     """Give `version` back if we speak it, else raise code 1."""
-    if version not in _RENDERERS:
+    if version not in _WIRES:
         supported = ", ".join(f'"{known}"' for known in SUPPORTED)
         details = f'config is "{version}", plugin supports [{supported}]'
         raise CniError(INCOMPATIBLE_VERSION, "incompatible CNI versions", details)
@@ -39,4 +49,17 @@ def number(version: str) -> tuple[int, ...]:
 
 def render(attachment: Attachment, version: str) -> dict[str, Any]:
     """Write an attachment as the result of `version`."""
-    return _RENDERERS[check_version(version)](attachment, version)
+    return _WIRES[check_version(version)].render(attachment, version)
+
+
+def parse(document: Folded, version: str) -> Attachment:
+    """Read a result in the version it names, or in `version` where it names none (as libcni does, cni.md §1.4)."""
+    return _WIRES[check_version(document.text("cniVersion") or version)].parse(document)
+
+
+def convert(document: Folded, version: str, to: str) -> dict[str, Any]:
+    """Write a result anew in version `to`; what that cannot say is left out.
+
+    Raises code 7 where `to` is 0.1.0 or 0.2.0 and the result has no address: those versions are nothing but addresses.
+    """
+    return render(parse(document, version), to)

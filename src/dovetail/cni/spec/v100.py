@@ -8,9 +8,10 @@ from __future__ import annotations
 from typing import Any
 
 from dovetail.cni.spec.parts import dns, interfaces, ips, route
+from dovetail.cni.spec.parts import read as parse
 from dovetail.model.attachment import Attachment
 
-__all__ = ["render"]
+__all__ = ["parse", "render"]
 
 
 def render(attachment: Attachment, version: str) -> dict[str, Any]:
