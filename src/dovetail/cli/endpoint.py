@@ -11,6 +11,7 @@ from dovetail.cli import many
 from dovetail.cli.command import Noun
 from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
+from dovetail.cli.values import ENDPOINT
 from dovetail.model.attachment import DNS
 from dovetail.model.codec import decode
 from dovetail.model.names import short
@@ -51,7 +52,7 @@ def ls(session: Session) -> None:
 
 
 @endpoint.command(examples=("dovetail endpoint inspect 427f44f58515",))
-@click.argument("refs", metavar="ENDPOINT...", nargs=-1, required=True)
+@click.argument("refs", metavar="ENDPOINT...", nargs=-1, required=True, type=ENDPOINT)
 @pass_session
 def inspect(session: Session, refs: tuple[str, ...]) -> None:
     """Show endpoints in full.

@@ -112,6 +112,10 @@ def _fail(error: BaseException) -> int:
             _complain(error.format_message())
         case click.Abort() | KeyboardInterrupt():
             status = _INTERRUPTED
+        case UnicodeEncodeError() if error.reason == "surrogates not allowed":
+            # Python reads what is not UTF-8 on the command line as surrogates, PEP 383
+            _complain(f"{error.object!r} is not valid UTF-8", hint="dovetail --help")
+            status = _USAGE
         case BrokenPipeError():
             # whoever read the output has gone; the flush at exit must find no error
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -15,7 +15,18 @@ from dovetail.cli import many
 from dovetail.cli.command import Noun
 from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
-from dovetail.cli.values import ADDRESS, CIDR, MAC, NETWORK, PAIR, PUBLISH, SANDBOX
+from dovetail.cli.values import (
+    ADDRESS,
+    CIDR,
+    DRIVER,
+    MAC,
+    NAMED_ADDRESS,
+    NETWORK,
+    PAIR,
+    PUBLISH,
+    SANDBOX,
+    once,
+)
 from dovetail.model.addresses import IPAddress, IPNetwork
 from dovetail.model.codec import decode
 from dovetail.model.mac import Mac
@@ -48,7 +59,12 @@ def network() -> None:
 )
 @click.argument("name")
 @click.option(
-    "-d", "--driver", default="bridge", show_default=True, help="Technique; see: dovetail driver ls."
+    "-d",
+    "--driver",
+    type=DRIVER,
+    default="bridge",
+    show_default=True,
+    help="Technique; see: dovetail driver ls.",
 )
 @click.option("--subnet", "subnets", type=CIDR, multiple=True, help="A subnet; once for each, IPv4 or IPv6.")
 @click.option("--gateway", "gateways", type=ADDRESS, multiple=True, help="Gateway of the subnet it lies in.")
@@ -56,12 +72,26 @@ def network() -> None:
     "--ip-range", "ranges", type=CIDR, multiple=True, help="Give addresses from this part of the subnet."
 )
 @click.option(
-    "--aux-address", "aux", type=PAIR, multiple=True, help="NAME=IP that is never given to an endpoint."
+    "--aux-address",
+    "aux",
+    type=NAMED_ADDRESS,
+    multiple=True,
+    callback=once,
+    help="An address that is never given to an endpoint.",
 )
 @click.option("--ipv6", is_flag=True, help="Without an IPv6 --subnet: have one chosen.")
 @click.option("--internal", is_flag=True, help="Nothing enters or leaves: no gateway, no published ports.")
-@click.option("-o", "--opt", "options", type=PAIR, multiple=True, help="An option of the driver.")
-@click.option("--label", "labels", type=PAIR, multiple=True, help="A label of yours; dovetail only keeps it.")
+@click.option(
+    "-o", "--opt", "options", type=PAIR, multiple=True, callback=once, help="An option of the driver."
+)
+@click.option(
+    "--label",
+    "labels",
+    type=PAIR,
+    multiple=True,
+    callback=once,
+    help="A label of yours; dovetail only keeps it.",
+)
 @pass_session
 def create(session: Session, /, name: str, driver: str, options: Any, labels: Any, **given: Any) -> None:
     """Make a network and print its id.
@@ -79,8 +109,8 @@ def create(session: Session, /, name: str, driver: str, options: Any, labels: An
         driver=driver,
         subnets=pair_subnets(**{key: given[key] for key in ("subnets", "gateways", "ranges", "aux", "ipv6")}),
         internal=given["internal"],
-        options=dict(options),
-        labels=dict(labels),
+        options=options,
+        labels=labels,
     )
     payload = session.request("POST", "/v1/networks", request)
     session.show(payload, decode(payload, NetworkView).id)
@@ -91,21 +121,21 @@ def pair_subnets(
     subnets: Sequence[IPNetwork],
     gateways: Sequence[IPAddress],
     ranges: Sequence[IPNetwork],
-    aux: Sequence[tuple[str, str]],
+    aux: Mapping[str, IPAddress],
     ipv6: bool,
 ) -> list[SubnetRequest]:
     """Give each gateway, range and reserved address to the subnet it lies in.
 
     One that lies in none goes to the first subnet of its family (or to none at all), where the engine
-    refuses it with the reason. `ipv6` adds a subnet to be chosen.
+    refuses it with the reason. `ipv6` adds a subnet to be chosen. Raises click.UsageError for two
+    gateways or two ranges of one subnet.
     """
     wanted = [SubnetRequest(subnet=subnet) for subnet in subnets]
     for gateway in gateways:
         wanted = _assign(wanted, gateway, gateway=gateway)
     for ip_range in ranges:
         wanted = _assign(wanted, ip_range.network_address, ip_range=ip_range)
-    for key, text in aux:
-        address: IPAddress = ADDRESS.convert(text, None, None)
+    for key, address in aux.items():
         wanted = _assign(wanted, address, aux={key: address})
     if ipv6 and not any(request.subnet is not None and request.subnet.version == 6 for request in wanted):
         wanted = [*(wanted or [SubnetRequest(version=4)]), SubnetRequest(version=6)]
@@ -123,6 +153,9 @@ def _assign(
     inside = [r for r in wanted if r.subnet is not None and address in r.subnet]
     family = [r for r in wanted if r.subnet is not None and r.subnet.version == address.version]
     chosen = next(iter(inside or family or wanted), None)
+    if chosen is not None:
+        _refuse_second(chosen, "gateway", chosen.gateway, gateway)
+        _refuse_second(chosen, "IP range", chosen.ip_range, ip_range)
     changed = msgspec.structs.replace(
         chosen or SubnetRequest(version=address.version),
         **({"gateway": gateway} if gateway is not None else {}),
@@ -130,6 +163,15 @@ def _assign(
         **({"aux": {**(chosen.aux if chosen else {}), **aux}} if aux else {}),
     )
     return [changed if request is chosen else request for request in wanted] if chosen else [*wanted, changed]
+
+
+def _refuse_second(request: SubnetRequest, what: str, first: object, second: object) -> None:
+    if first is not None and second is not None:
+        where = request.subnet or "a subnet"
+        raise click.UsageError(
+            f"{where} has one {what}, and both {first} and {second} are given",
+            click.get_current_context(silent=True),
+        )
 
 
 @network.command(examples=("dovetail network ls", "dovetail network ls --format json"))

@@ -48,6 +48,9 @@ def run(
     The sandbox is made, connected, and removed when CMD has ended. The exit status is CMD's (128 + n where signal n ended it). Signals sent to dovetail go on to CMD.
     Nothing but CMD writes to the standard output.
     """
+    for index, network in enumerate(networks):
+        if network in networks[:index]:
+            raise click.UsageError(f"network {network!r} is given twice", click.get_current_context())
     before = signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED | {signal.SIGCHLD})
     try:
         status = _run(session, networks, name, command, **given)

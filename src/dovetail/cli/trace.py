@@ -11,6 +11,7 @@ from dovetail.cli.backend import find_daemon
 from dovetail.cli.command import Verb
 from dovetail.cli.render import Branch, clock, tree
 from dovetail.cli.session import Session, pass_session
+from dovetail.cli.values import DEPTH, OPERATIONS
 from dovetail.engine.trace import Step
 from dovetail.model.codec import decode, encode
 from dovetail.model.names import short
@@ -21,12 +22,8 @@ _ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @click.command(cls=Verb, examples=("dovetail trace", "dovetail trace --last 1"))
-@click.option(
-    "--last", type=click.IntRange(min=1), default=20, show_default=True, help="How many operations."
-)
-@click.option(
-    "--depth", type=click.IntRange(min=0), default=None, help="How deep to show each. [default: all]"
-)
+@click.option("--last", type=OPERATIONS, default=20, show_default=True, help="How many operations.")
+@click.option("--depth", type=DEPTH, default=None, help="How deep to show each.  [default: all]")
 @pass_session
 def trace(session: Session, last: int, depth: int | None) -> None:
     """Show the last operations, step by step, timed.

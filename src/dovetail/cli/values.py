@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
 
-from dovetail.api.views import NetworkRow, SandboxView
+from dovetail.api.views import DriverView, EndpointView, NetworkRow, SandboxView
 from dovetail.assembly import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from dovetail.cli.session import Session
 from dovetail.errors import DovetailError, InvalidArgument
 from dovetail.model.addresses import IPAddress, IPNetwork, parse_address, parse_subnet
 from dovetail.model.mac import Mac
+from dovetail.model.names import short
 from dovetail.model.port import parse_publish
 
-__all__ = ["ADDRESS", "CIDR", "MAC", "NETWORK", "PAIR", "PUBLISH", "SANDBOX", "command_argument"]
+__all__ = [
+    "ADDRESS",
+    "CIDR",
+    "DEPTH",
+    "DRIVER",
+    "ENDPOINT",
+    "MAC",
+    "NAMED_ADDRESS",
+    "NETWORK",
+    "OPERATIONS",
+    "PAIR",
+    "PUBLISH",
+    "SANDBOX",
+    "command_argument",
+    "once",
+]
+
+T = TypeVar("T")
+V = TypeVar("V", NetworkRow, SandboxView, EndpointView, DriverView)
 
 
 class _Parsed(click.ParamType[Any]):
@@ -38,13 +58,21 @@ class _Parsed(click.ParamType[Any]):
             self.fail(f"{exc.message}{hint}", param, ctx)
 
 
-class _Name(click.ParamType[str]):
+class _Name(click.ParamType[str], Generic[V]):
     """A name, id or unique prefix of an id of something that the engine knows; completes names."""
 
-    def __init__(self, name: str, path: str, kind: type[NetworkRow | SandboxView]) -> None:
+    def __init__(self, name: str, path: str, kind: type[V], of: Callable[[V], str]) -> None:
         self.name = name
         self._path = path
-        self._kind = kind
+        self._kind: type[V] = kind
+        self._of: Callable[[V], str] = of
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse an empty name: a path without it means all of them."""
+        if not value:
+            article = "an" if self.name[0] in "aeiou" else "a"
+            self.fail(f"{article} {self.name}'s name cannot be empty", param, ctx)
+        return str(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -58,8 +86,8 @@ class _Name(click.ParamType[str]):
                 state_dir=given.get("state_dir") or DEFAULT_STATE_DIR,
                 run_dir=given.get("run_dir") or DEFAULT_RUN_DIR,
             )
-            views: list[NetworkRow | SandboxView] = session.get(self._path, list[self._kind])  # type: ignore[name-defined]
-            return [CompletionItem(view.name) for view in views if view.name.startswith(incomplete)]
+            names = sorted({self._of(view) for view in session.get(self._path, list[self._kind])})  # type: ignore[name-defined]
+            return [CompletionItem(name) for name in names if name.startswith(incomplete)]
         return []
 
 
@@ -70,9 +98,33 @@ def _pair(text: str) -> tuple[str, str]:
     return key, value
 
 
+def _named_address(text: str) -> tuple[str, IPAddress]:
+    key, value = _pair(text)
+    return key, parse_address(value)
+
+
 def _publish(text: str) -> str:
     parse_publish(text)
     return text
+
+
+def _number(what: str, least: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not re.fullmatch("[0-9]{1,9}", text) or int(text) < least:
+            raise InvalidArgument(f"{text!r} is not a {what}", hint=f"{least} or more")
+        return int(text)
+
+    return read
+
+
+def once(ctx: click.Context, param: click.Parameter, value: tuple[tuple[str, T], ...]) -> dict[str, T]:
+    """Make a dictionary of pairs; a key that is given twice is a mistake, and one of the two would be lost."""
+    found: dict[str, T] = {}
+    for key, one in value:
+        if key in found:
+            raise click.BadParameter(f"{key!r} is given twice", ctx, param)
+        found[key] = one
+    return found
 
 
 def _words(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -100,6 +152,11 @@ CIDR = _Parsed("cidr", _cidr)
 ADDRESS = _Parsed("ip", _address)
 MAC = _Parsed("mac", Mac)
 PAIR = _Parsed("key=value", _pair)
+NAMED_ADDRESS = _Parsed("name=ip", _named_address)
 PUBLISH = _Parsed("[ip:][host:]cont[/proto]", _publish)
-NETWORK = _Name("network", "/v1/networks", NetworkRow)
-SANDBOX = _Name("sandbox", "/v1/sandboxes", SandboxView)
+OPERATIONS = _Parsed("n", _number("number of operations", 1))
+DEPTH = _Parsed("n", _number("depth", 0))
+NETWORK = _Name("network", "/v1/networks", NetworkRow, lambda row: row.name)
+SANDBOX = _Name("sandbox", "/v1/sandboxes", SandboxView, lambda view: view.name)
+ENDPOINT = _Name("endpoint", "/v1/endpoints", EndpointView, lambda view: view.container or short(view.id))
+DRIVER = _Name("driver", "/v1/drivers", DriverView, lambda view: view.name)

@@ -45,7 +45,7 @@ class Table:
         try:
             self._db.write(sql, *values)
         except Conflict as exc:
-            raise AlreadyExists(kind, name) from exc
+            raise AlreadyExists(kind, name, hint="choose another name, or use what is there") from exc
 
     def _find(self, table: str, kind: str, ref: str) -> str:
         """Give the document that `ref` selects: by id, else by name, else as the only id that starts with it."""
@@ -59,7 +59,7 @@ class Table:
     @staticmethod
     def _only(kind: str, ref: str, found: list[Any]) -> str:
         if not found:
-            raise NotFound(kind, ref)
+            raise NotFound(kind, ref, hint=f"to see those there are: dovetail {kind} ls")
         if len(found) > 1:
             shown = [f"{short(i)} ({name})" if name else short(i) for _, i, name in found[:_SHOWN]]
             more = ", …" if len(found) > _SHOWN else ""

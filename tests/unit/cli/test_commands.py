@@ -66,7 +66,7 @@ def test_inspect_shows_the_others_when_one_is_missing(web):
 
     assert ran.status == 1
     assert "10.88.0.0/24" in ran.out
-    assert ran.err == "dovetail: no such network: 'nope'\n"
+    assert ran.err == "dovetail: no such network: 'nope'\nhint: to see those there are: dovetail network ls\n"
 
 
 def test_rm_removes_the_others_when_one_is_missing(web):
@@ -97,6 +97,9 @@ def test_a_whole_life_leaves_nothing(web):
     assert "no networks" in web("topology").out
 
 
+_SUBNET = ("--subnet", "10.7.0.0/24")
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -113,7 +116,43 @@ def test_a_whole_life_leaves_nothing(web):
         (("run", "--network", "web", "--"), "Missing argument"),
         (("run", "--", "true"), "Missing option '--network'"),
         (("--explain", "demo"), "--explain has no meaning"),
-        (("trace", "--last", "0"), "--last"),
+        (("trace", "--last", "0"), "'0' is not a number of operations"),
+        (("trace", "--last", "x"), "'x' is not a number of operations"),
+        (("trace", "--depth", "-1"), "'-1' is not a depth"),
+        (
+            ("network", "create", "x", "--aux-address", "nas=10.0.0"),
+            "--aux-address': '10.0.0' is not an IP address",
+        ),
+        (("network", "create", "x", "-o", "mtu=1400", "-o", "mtu=1500"), "'mtu' is given twice"),
+        (("network", "create", "x", "--label", "a=1", "--label", "a=2"), "'a' is given twice"),
+        (
+            (
+                "network",
+                "create",
+                "x",
+                "--subnet",
+                "10.7.0.0/24",
+                "--gateway",
+                "10.7.0.1",
+                "--gateway",
+                "10.7.0.2",
+            ),
+            "10.7.0.0/24 has one gateway, and both 10.7.0.1 and 10.7.0.2 are given",
+        ),
+        (
+            ("network", "create", "x", *_SUBNET, "--ip-range", "10.7.0.0/25", "--ip-range", "10.7.0.128/25"),
+            "10.7.0.0/24 has one IP range, and both 10.7.0.0/25 and 10.7.0.128/25 are given",
+        ),
+        (("network", "inspect", ""), "a network's name cannot be empty"),
+        (("network", "rm", "web", ""), "a network's name cannot be empty"),
+        (("sandbox", "rm", ""), "a sandbox's name cannot be empty"),
+        (("endpoint", "inspect", ""), "an endpoint's name cannot be empty"),
+        (("network", "create", "x", "-d", ""), "a driver's name cannot be empty"),
+        (("network", "create", "\udcff"), "'\\udcff' is not valid UTF-8"),
+        (("network", "inspect", "\udcff"), "'\\udcff' is not valid UTF-8"),
+        (("network", "create", "x", "--label", "a=\udcff"), "'\\udcff' is not valid UTF-8"),
+        (("run", "--network", "web", "--network", "web", "--", "true"), "network 'web' is given twice"),
+        (("completion", "tcsh"), "'tcsh' is not one of"),
         (("--format", "xml", "network", "ls"), "--format"),
     ],
 )
@@ -246,7 +285,7 @@ def test_gateways_and_ranges_go_to_the_subnet_they_lie_in():
         subnets=[four, six],
         gateways=[ipaddress.ip_address("fd00::9"), ipaddress.ip_address("10.0.0.9")],
         ranges=[ipaddress.ip_network("10.0.0.128/25")],
-        aux=[("x", "10.0.0.3"), ("y", "10.0.0.4")],
+        aux={"x": ipaddress.ip_address("10.0.0.3"), "y": ipaddress.ip_address("10.0.0.4")},
         ipv6=False,
     )
 
@@ -263,7 +302,7 @@ def test_ipv6_adds_a_subnet_to_be_chosen_where_none_is_given(subnets, versions):
         subnets=[CIDR.convert(text, None, None) for text in subnets],
         gateways=[],
         ranges=[],
-        aux=[],
+        aux={},
         ipv6=True,
     )
 
