@@ -59,7 +59,7 @@ def _check(town: Any, nobodys: Nobodys, **options: Any) -> None:
 
 
 def test_an_add_whose_daemon_dies_is_finished_by_the_plugin_itself(town: Any, nobodys: Nobodys) -> None:
-    for status, result in _deaths(town, "cni:ADD", lambda: town.cni("ADD", "c1", ports=_PORTS), at_least=15):
+    for status, result in _deaths(town, "cni:ADD", lambda: town.cni("ADD", "c1", ports=_PORTS), at_least=8):
         _check(town, nobodys)
         if status == 0:
             assert town.addresses("c1") == sorted(ip["address"] for ip in result["ips"])
@@ -74,7 +74,7 @@ def test_an_add_that_dies_with_its_daemon_leaves_nothing(town: Any, nobodys: Nob
     def operation() -> None:
         town.cni("ADD", "c1", ports=_PORTS, fallback=False)
 
-    for _ in _deaths(town, "cni:ADD", operation, at_least=15):
+    for _ in _deaths(town, "cni:ADD", operation, at_least=8):
         town.start()
         _check(town, nobodys)
         town.delete("c1")
@@ -89,7 +89,7 @@ def test_a_del_whose_daemon_dies_is_finished_by_the_plugin_itself(town: Any, nob
         town.add("c1", ports=_PORTS)
         town.delete("c1")
 
-    for _ in _deaths(town, "cni:DEL", operation, at_least=5):
+    for _ in _deaths(town, "cni:DEL", operation, at_least=3):
         _check(town, nobodys)
         town.start()
         _check(town, nobodys)
@@ -100,7 +100,7 @@ def test_a_del_that_dies_with_its_daemon_can_be_repeated(town: Any, nobodys: Nob
         town.add("c1", ports=_PORTS)
         town.cni("DEL", "c1", fallback=False)
 
-    for _ in _deaths(town, "cni:DEL", operation, at_least=5):
+    for _ in _deaths(town, "cni:DEL", operation, at_least=3):
         town.start()
         _check(town, nobodys)
         town.delete("c1")
@@ -130,7 +130,7 @@ def test_a_plugin_that_dies_on_its_own_is_cleaned_up_after(town: Any, nobodys: N
         _check(town, nobodys)
         town.delete("c1")
         town.stop(signal.SIGKILL)
-    assert nth >= {"ADD": 15, "DEL": 5}[verb], "the walk has left something out"
+    assert nth >= {"ADD": 8, "DEL": 3}[verb], "the walk has left something out"
 
 
 def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
@@ -146,7 +146,7 @@ def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
             return False
         return True
 
-    for came_through in _deaths(town, "docker:IpamDriver.RequestAddress", operation, at_least=20):
+    for came_through in _deaths(town, "docker:IpamDriver.RequestAddress", operation, at_least=12):
         _check(town, nobodys, docker=True)
         if not came_through:
             engine.start("c1", 8080)
@@ -171,7 +171,7 @@ def test_a_docker_stop_whose_daemon_dies_is_finished_in_the_end(
         engine.start("c1", 8080)
         engine.stop("c1")
 
-    for _ in _deaths(town, "docker:NetworkDriver.RevokeExternalConnectivity", operation, at_least=10):
+    for _ in _deaths(town, "docker:NetworkDriver.RevokeExternalConnectivity", operation, at_least=6):
         _check(town, nobodys, docker=True)
 
     engine.delete_network()
