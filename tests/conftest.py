@@ -12,7 +12,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from ipaddress import ip_address
 from typing import Any
 
@@ -57,9 +57,8 @@ def wait_for(condition: Callable[[], object], *, timeout_s: float = 10.0, what: 
         time.sleep(0.01)
 
 
-@pytest.fixture
-def host() -> Iterator[Host]:
-    """Enter a fresh network namespace that plays the host; leave it (and let it die) afterwards."""
+@contextmanager
+def _fresh_host() -> Iterator[Host]:
     if os.geteuid() != 0:
         pytest.skip("needs root")
     before = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -72,6 +71,20 @@ def host() -> Iterator[Host]:
         if _libc.setns(before, _CLONE_NEWNET) != 0:
             os._exit(70)  # going on in the wrong namespace would change the real host
         os.close(before)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """Enter a fresh network namespace that plays the host; leave it (and let it die) afterwards."""
+    with _fresh_host() as fresh:
+        yield fresh
+
+
+@pytest.fixture(scope="module")
+def module_host() -> Iterator[Host]:
+    """One such namespace for all tests of a module, where making the scene takes longer than the tests."""
+    with _fresh_host() as fresh:
+        yield fresh
 
 
 class Books:
