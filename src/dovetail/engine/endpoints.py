@@ -59,7 +59,7 @@ class Endpoints:
                 attachment = msgspec.structs.replace(attachment, dns=spec.dns, sandbox=sandbox.netns)
                 endpoint = msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
                 self._program(found, endpoint, undo)
-                core.store.put_endpoint(endpoint)
+                core.store.note_endpoint(endpoint)
                 undo.pop_all()
         return attachment
 
@@ -172,7 +172,7 @@ class Endpoints:
                 undo.callback(self._unjoin, created, sandbox.id)
                 attachment = self._join(network, endpoint, netns, ifname, undo)
                 attachment = msgspec.structs.replace(attachment, dns=endpoint.dns, sandbox=sandbox.netns)
-                core.store.put_endpoint(
+                core.store.note_endpoint(
                     msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
                 )
                 undo.pop_all()

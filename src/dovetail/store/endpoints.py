@@ -24,6 +24,13 @@ class EndpointTable(Table):
             text(endpoint),
         )
 
+    def note_endpoint(self, endpoint: Endpoint) -> None:
+        """Write anew what an endpoint is, but not what it is found by: one page instead of one an index.
+
+        One that is gone stays gone.
+        """
+        self._db.write("UPDATE endpoints SET doc = ? WHERE id = ?", text(endpoint), endpoint.id)
+
     def delete_endpoint(self, endpoint_id: str) -> None:
         """Delete an endpoint and its published ports."""
         with self._db.joined():
