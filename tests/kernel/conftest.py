@@ -87,8 +87,9 @@ class Installation:
         return self._daemon.wait(timeout=_PATIENCE_S)
 
     def log(self) -> str:
-        """Give the end of what the daemon has said."""
-        return (self.directory / "daemon.log").read_text(encoding="utf-8")[-4000:]
+        """Give the end of what the daemon has said, where there was one."""
+        path = self.directory / "daemon.log"
+        return path.read_text(encoding="utf-8")[-4000:] if path.exists() else ""
 
     # -- what talks to it -------------------------------------------------------------------------------
 

@@ -7,9 +7,11 @@ that is added. Two containers talk to each other, to their gateway and through a
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -196,3 +198,35 @@ def test_the_walks_would_see_what_has_no_owner(town: Any, nobodys: Nobodys) -> N
     assert f"element publish4 tcp 8080 {address} 80 belongs to nobody" in found
     town.start()
     _check(town, nobodys)
+
+
+@pytest.mark.parametrize("way", ["daemon", "alone"])
+def test_the_first_add_after_a_reboot_finds_everything_repaired(
+    installation: Any, nobodys: Nobodys, way: str
+) -> None:
+    installation.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+    installation.add("c1", ports=_PORTS)
+    _reboot(installation)
+
+    if way == "daemon":
+        installation.start()
+    installation.add("c2", ports=_PORTS)
+
+    assert installation.pings("c2", "10.88.0.1")
+    assert nobodys(installation.host.run, installation.state_dir) == []
+    with installation.greeting("c2", 80):
+        assert installation.greeted(8080) == "c2"
+
+
+def _reboot(installation: Any) -> None:
+    """Take away what a reboot takes away, and let the rows be of another boot."""
+    host = installation.host
+    for name in [name for name in host.links() if name.startswith("dv")]:
+        host.run("ip", "link", "del", name, check=False)  # one end of a pair takes the other along
+    host.run("nft", "delete", "table", "inet", "dovetail")
+    shutil.rmtree(installation.run_dir)
+    boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    with sqlite3.connect(f"{installation.state_dir}/dovetail.db") as database:
+        for table in ("endpoints", "sandboxes"):
+            database.execute(f"UPDATE {table} SET doc = replace(doc, ?, 'another')", (boot_id,))
+        database.execute("UPDATE addresses SET boot_id = 'another'")
