@@ -35,31 +35,32 @@ static void failed(int code, const char *message)
 	exit(1);
 }
 
-static void setting(char *line, const char *key, char *value)
+static void setting(const char *line, const char *key, char *value)
 {
 	size_t length = strlen(key);
-	if (!strncmp(line, key, length) && line[length] == '=') {
-		line[strcspn(line, "\n")] = 0;
+	if (!strncmp(line, key, length) && line[length] == '=')
 		snprintf(value, PATH_MAX, "%s", line + length + 1);
-	}
 }
 
 static void read_settings(void)
 {
-	char path[PATH_MAX], line[PATH_MAX + 16];
+	char path[PATH_MAX], text[3 * PATH_MAX + 64], *line, *rest;
 	ssize_t length = readlink("/proc/self/exe", path, sizeof path - 16);
-	FILE *file;
+	int fd = -1;
 	if (length > 0) {
 		path[length] = 0;
 		strcpy(strrchr(path, '/'), "/.dovetail");
-		if ((file = fopen(path, "re"))) {
-			while (fgets(line, sizeof line, file)) {
-				setting(line, "run_dir", run_dir);
-				setting(line, "state_dir", state_dir);
-				setting(line, "python", python);
-			}
-			fclose(file);
+		fd = open(path, O_RDONLY | O_CLOEXEC);
+	}
+	if (fd >= 0) {
+		length = read(fd, text, sizeof text - 1);
+		text[length > 0 ? length : 0] = 0;
+		for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+			setting(line, "run_dir", run_dir);
+			setting(line, "state_dir", state_dir);
+			setting(line, "python", python);
 		}
+		close(fd);
 	}
 	if (getenv("DOVETAIL_RUN_DIR"))
 		snprintf(run_dir, sizeof run_dir, "%s", getenv("DOVETAIL_RUN_DIR"));
@@ -175,6 +176,17 @@ static void print_out(int fd, const char *data, size_t length)
 	}
 }
 
+/* Connect to the daemon. It wakes up while the request is still being put together. */
+static int call_daemon(void)
+{
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/cni.sock", run_dir) >= (int)sizeof address.sun_path ||
+	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+		return -1;
+	return fd;
+}
+
 int main(int argc, char **argv)
 {
 	char name[PATH_MAX];
@@ -182,7 +194,6 @@ int main(int argc, char **argv)
 	int timeout_ms = (limit && atoi(limit) > 0 ? atoi(limit) : 30) * 1000, netns = -1, fd;
 	uint32_t sizes[2], answer[3];
 	uint64_t own[2] = {0, 0};
-	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	struct stat status;
 	size_t input_length = 0, total, used;
 	char *input = "", *request, *body, *type;
@@ -191,6 +202,7 @@ int main(int argc, char **argv)
 	snprintf(name, sizeof name, "%s", argc > 0 ? argv[0] : "dovetail");
 	type = basename(name);
 	read_settings();
+	fd = call_daemon();
 	if (command && strcmp(command, "VERSION"))
 		input = read_input(&input_length);
 	if (netns_path && *netns_path)
@@ -217,10 +229,7 @@ int main(int argc, char **argv)
 	memcpy(request + 12, own, 16);
 	memcpy(request + used, input, input_length);
 
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/cni.sock", run_dir) >= (int)sizeof address.sun_path ||
-	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address) ||
-	    send_request(fd, request, total, netns) || receive(fd, answer, sizeof answer, timeout_ms) ||
+	if (fd < 0 || send_request(fd, request, total, netns) || receive(fd, answer, sizeof answer, timeout_ms) ||
 	    answer[0] == FALLBACK || answer[1] > ANSWER_MAX || answer[2] > ANSWER_MAX)
 		fall_back(type, input, input_length);
 	if (!(body = malloc((size_t)answer[1] + answer[2] + 1)) ||

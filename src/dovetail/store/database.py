@@ -14,7 +14,8 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from types import TracebackType
 from typing import Any
 
 from dovetail.errors import Busy, PermissionDenied, StoreError
@@ -87,12 +88,7 @@ class Database:
         session = self._current()
         if session is not None:
             return self._execute(session, sql, values)[0]
-        with self._locked() if self.path == MEMORY else nullcontext():
-            session = self._take()
-            try:
-                return self._execute(session, sql, values)[0]
-            finally:
-                self._put_back(session)
+        return self._alone(sql, values, locked=self.path == MEMORY)[0]
 
     def row(self, sql: str, *values: object) -> Any:
         """Read the first row of a query, or None."""
@@ -104,64 +100,70 @@ class Database:
         session = self._current()
         if session is not None:
             return self._execute(session, sql, values)[1]
-        with self._locked():
-            session = self._take()
-            try:
-                return self._execute(session, sql, values)[1]  # a statement by itself is a transaction
-            finally:
-                self._put_back(session)
+        return self._alone(sql, values, locked=True)[1]  # a statement by itself is a transaction
 
-    @contextmanager
-    def joined(self) -> Iterator[None]:
+    def joined(self) -> AbstractContextManager[None]:
         """Run the ``with`` in the thread's open transaction, or in one of its own."""
-        if self._current() is not None:
-            yield
-            return
-        with self.transaction():
-            yield
+        return self.transaction() if self._current() is None else nullcontext()
 
-    @contextmanager
-    def transaction(self, *, durable: bool = False) -> Iterator[None]:
+    def transaction(self, *, durable: bool = False) -> AbstractContextManager[None]:
         """Hold the write lock; see `store.protocol.Store.transaction`.
 
         An exception undoes what its own ``with`` wrote: caught in an outer one, the rest goes on.
         Threads of a process queue on a lock of their own first, as SQLite's waiting is by polling.
         """
         session = self._current()
-        if session is not None:
-            with self._nested(session, durable):
-                yield
-            return
-        with self._locked():
-            session = self._thread.session = self._take()
-            try:
-                with self._outermost(session, durable):
-                    yield
-            finally:
-                self._thread.session = None
-                self._put_back(session)
+        return _Transaction(self, durable) if session is None else self._nested(session, durable)
 
-    @contextmanager
-    def _outermost(self, session: _Session, durable: bool) -> Iterator[None]:
-        if durable:  # cannot be changed inside a transaction
-            self._execute(session, "PRAGMA synchronous = FULL")
+    def begin(self, *, durable: bool) -> None:
+        """Open the thread's transaction; `transaction` does, and `end` closes it."""
+        self._lock()
+        session = self._take()
         try:
+            if durable:  # cannot be changed inside a transaction
+                self._execute(session, "PRAGMA synchronous = FULL")
             self._execute(session, "BEGIN IMMEDIATE")
-            session.depth = 1
-            yield
-            self._execute(session, "COMMIT")
+        except BaseException:
+            self._leave(session, durable=durable)
+            raise
+        session.depth = 1
+        self._thread.session = session
+
+    def end(self, *, durable: bool, commit: bool) -> None:
+        """Commit, or roll back, and let the next one in."""
+        session = self._thread.session
+        assert session is not None  # noqa: S101 - `begin` came before
+        try:
+            if commit:
+                self._execute(session, "COMMIT")
+                if session.unsynced and not durable:
+                    self._sync(session)
         finally:
             session.depth = 0
-            if not self._closed and session.connection.in_transaction:
-                self._execute(session, "ROLLBACK")
-            if durable and not self._closed:
-                self._execute(session, "PRAGMA synchronous = NORMAL")
-            unsynced, session.unsynced = session.unsynced, False
-        if unsynced and not durable:
-            with self._outermost(
-                session, durable=True
-            ):  # a synchronous commit syncs the log up to its own end
-                self._execute(session, "UPDATE meta SET value = value WHERE key = 'id'")
+            session.unsynced = False
+            self._thread.session = None
+            self._leave(session, durable=durable)
+
+    def _sync(self, session: _Session) -> None:
+        """Make what is committed survive power loss: a synchronous commit syncs the log up to its own end."""
+        session.depth = 0
+        self._execute(session, "PRAGMA synchronous = FULL")
+        try:
+            self._execute(session, "UPDATE meta SET value = value WHERE key = 'id'")
+        finally:
+            self._execute(session, "PRAGMA synchronous = NORMAL")
+
+    def _leave(self, session: _Session, *, durable: bool) -> None:
+        try:
+            if not self._closed:
+                session.depth = 0
+                if session.connection.in_transaction:
+                    self._execute(session, "ROLLBACK")
+                if durable:
+                    self._execute(session, "PRAGMA synchronous = NORMAL")
+        finally:
+            self._put_back(session)
+            self._writer.release()
 
     @contextmanager
     def _nested(self, session: _Session, durable: bool) -> Iterator[None]:
@@ -193,17 +195,25 @@ class Database:
             with translated(self.path, self._timeout_s):
                 raise
 
-    @contextmanager
-    def _locked(self) -> Iterator[None]:
-        writer = self._writer
-        if not writer.acquire(timeout=self._timeout_s):
+    def _alone(self, sql: str, values: tuple[Any, ...], *, locked: bool) -> tuple[list[Any], int]:
+        """Run a statement outside of any transaction."""
+        if locked:
+            self._lock()
+        try:
+            session = self._take()
+            try:
+                return self._execute(session, sql, values)
+            finally:
+                self._put_back(session)
+        finally:
+            if locked:
+                self._writer.release()
+
+    def _lock(self) -> None:
+        if not self._writer.acquire(timeout=self._timeout_s):
             raise Busy(
                 f"the store {self.path} stayed locked by another thread for more than {self._timeout_s:g} s"
             )
-        try:
-            yield
-        finally:
-            writer.release()
 
     def _current(self) -> _Session | None:
         """Give the session in which this thread has a transaction open."""
@@ -291,9 +301,30 @@ class Database:
     def close(self) -> None:
         """Close every connection; using the store afterwards raises StoreError."""
         self._closed = True
-        with self._locked():
+        self._lock()
+        try:
             for session in list(self._sessions):
                 session.connection.close()
+        finally:
+            self._writer.release()
+
+
+class _Transaction:
+    """The ``with`` of the outermost transaction; a class, as a generator costs more, and every operation has one."""
+
+    __slots__ = ("_database", "_durable")
+
+    def __init__(self, database: Database, durable: bool) -> None:
+        self._database = database
+        self._durable = durable
+
+    def __enter__(self) -> None:
+        self._database.begin(durable=self._durable)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._database.end(durable=self._durable, commit=exc is None)
 
 
 def _give_birth(path: str) -> None:
