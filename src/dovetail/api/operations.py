@@ -16,7 +16,7 @@ from dovetail.api.views import (
     sandbox_view,
 )
 from dovetail.engine.engine import Engine, endpoint_id
-from dovetail.errors import AlreadyExists, Conflict, DovetailError, NotFound
+from dovetail.errors import AlreadyExists, Conflict, DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.endpoint import Endpoint, EndpointSpec, Owner
 from dovetail.model.names import check_ifname
@@ -69,6 +69,7 @@ def connect(engine: Engine, ref: str, request: ConnectRequest) -> EndpointView:
         else:
             _refuse_second(engine, network, sandbox)
         with engine.sandboxes.open(sandbox.id) as netns:
+            _refuse_host(engine, network, sandbox, netns)
             endpoint = _attach(engine, network, sandbox, netns, request)
         return endpoint_view(engine, endpoint)
 
@@ -81,6 +82,15 @@ def _refuse_second(engine: Engine, network: Network, sandbox: Sandbox) -> None:
                 f"sandbox {sandbox.name!r} is on network {network.name!r} already, as {ifname}",
                 hint="give --ifname for a second interface",
             )
+
+
+def _refuse_host(engine: Engine, network: Network, sandbox: Sandbox, netns: Netns) -> None:
+    """Keep the host's own namespace off networks that would give it a second address and a default route."""
+    if netns.inode == engine.kernel.netns_inode and engine.core.driver(network.driver).addressed:
+        raise InvalidArgument(
+            f"sandbox {sandbox.name!r} is the host's own network namespace, which cannot join network {network.name!r}",
+            hint="it reaches the network's endpoints already; it may join a network of driver host",
+        )
 
 
 def _attach(

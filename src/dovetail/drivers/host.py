@@ -51,7 +51,6 @@ class HostDriver:
         if endpoint.ports:
             raise InvalidArgument(
                 "an endpoint on a host network cannot publish ports",
-                where="$.ports",
                 hint="what listens in the host's namespace is reachable already",
             )
         return endpoint

@@ -337,18 +337,15 @@ class Endpoints:
         if not ports:
             return ()
         if network.internal:
-            raise InvalidArgument(
-                f"network {network.name!r} is internal: ports cannot be published", where="$.ports"
-            )
+            raise InvalidArgument(f"network {network.name!r} is internal: ports cannot be published")
         if network.firewall is None:
-            raise InvalidArgument(f"a {network.driver} network cannot publish ports", where="$.ports")
+            raise InvalidArgument(f"a {network.driver} network cannot publish ports")
         families = {address.version for address in endpoint.addresses}
         for mapping in ports:
             if mapping.host_ip is not None and mapping.host_ip.version not in families:
                 raise InvalidArgument(
                     f"the endpoint has no IPv{mapping.host_ip.version} address on network {network.name!r},"
                     f" so {mapping} leads nowhere",
-                    where="$.ports",
                     hint="publish on an address of the family that the network has",
                 )
         published = self._core.store.published_ports()

@@ -65,13 +65,13 @@ class Holdings:
         for address in wanted:
             if not _pool_of(network, address):
                 known = ", ".join(str(s.subnet) for s in network.subnets) or "no subnet"
-                raise InvalidArgument(f"{address} is not in network {network.name!r} ({known})", where="$.ip")
+                raise InvalidArgument(f"{address} is not in network {network.name!r} ({known})")
         chosen: list[IPInterface] = []
         for version in (4, 6):
             subnets = [s for s in network.subnets if s.subnet.version == version and s.pool_id]
             asked = [address for address in wanted if address.version == version]
             if len(asked) > 1:
-                raise InvalidArgument(f"more than one IPv{version} address was asked for", where="$.ip")
+                raise InvalidArgument(f"more than one IPv{version} address was asked for")
             if subnets:
                 chosen.append(self._one(network, identifier, subnets, asked[0] if asked else None))
         return tuple(chosen)

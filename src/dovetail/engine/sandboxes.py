@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import ExitStack
 
 import msgspec
@@ -33,7 +34,7 @@ class Sandboxes:
         core = self._core
         sandbox_id = new_id()
         name = check_name("sandbox", name or short(sandbox_id), where="$.name")
-        path = os.path.abspath(netns) if netns else os.path.join(core.netns_dir, name)
+        path = _adopted(netns) if netns else os.path.join(core.netns_dir, name)
         sandbox = Sandbox(
             id=sandbox_id, name=name, netns=path, made=not netns, boot_id=core.boot_id, created=core.now()
         )
@@ -99,3 +100,15 @@ class Sandboxes:
             raise InvalidArgument(
                 f"the namespace of sandbox {sandbox.name!r} is gone: {exc}", hint=hint
             ) from exc
+
+
+def _adopted(netns: str) -> str:
+    """Give the path of a namespace that somebody else made, if it can mean the same to everybody later."""
+    path = os.path.abspath(netns)
+    if re.match(r"/proc/(self|thread-self)/", path):
+        raise InvalidArgument(
+            f"{path} is another namespace to each process that opens it",
+            where="$.netns",
+            hint="write it as /proc/PID/ns/net",
+        )
+    return path

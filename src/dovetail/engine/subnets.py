@@ -57,11 +57,11 @@ class Subnets:
             PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
             routes=routes,
         )
+        # the reserved ones first, so that a gateway that is chosen is none of them
+        for address in spec.aux.values():
+            ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))
         request = AddressRequest(kind="gateway", owner=network.id, address=spec.gateway)
         gateway = ipam.request_address(pool.id, request).ip
-        for address in spec.aux.values():
-            if address != gateway:
-                ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))
         return Subnet(
             subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id
         )
@@ -113,3 +113,8 @@ def _check(spec: SubnetSpec, where: str) -> None:
     for name, address in spec.aux.items():
         if address not in spec.subnet:
             raise InvalidArgument(f"{address} is not in {spec.subnet}", where=f"{where}.aux.{name}")
+        if address == spec.gateway:
+            raise InvalidArgument(
+                f"{address} is the gateway, and cannot be reserved as {name!r} as well",
+                where=f"{where}.aux.{name}",
+            )

@@ -38,6 +38,16 @@ def test_network_create_hands_on_every_option(shell):
     assert (view["internal"], view["mtu"], view["labels"]) == (True, 1400, {"a": "b=c"})
 
 
+def test_a_gateway_that_is_chosen_is_no_reserved_address(shell):
+    ran = shell(
+        *("network", "create", "web", "--subnet", "10.88.0.0/24", "--aux-address", "nas=10.88.0.1"),
+        *("--format", "json"),
+    )
+
+    (subnet,) = ran.json()["subnets"]
+    assert (subnet["gateway"], subnet["aux"]) == ("10.88.0.2", {"nas": "10.88.0.1"})
+
+
 def test_format_is_understood_before_and_behind_the_command(web):
     assert web("--format", "json", "network", "ls").json() == web("network", "ls", "--format", "json").json()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -399,7 +400,7 @@ def test_a_shared_pool_without_the_network_option_is_refused_with_the_option(doc
 def test_a_network_that_pods_are_on_stays_when_docker_forgets_it(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool, opts={"dovetail.name": "shop"})
-    dockerd.engine.sandboxes.create("s1", netns="/proc/self/ns/net")
+    dockerd.engine.sandboxes.create("s1", netns=f"/proc/{os.getpid()}/ns/net")
     from dovetail.model.endpoint import EndpointSpec, Owner
 
     dockerd.engine.endpoints.create(
