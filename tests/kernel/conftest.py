@@ -299,42 +299,63 @@ class DockerEngine:
     Source: cnm.md §1.5 of the project's notes; moby ``daemon/libnetwork`` (endpoint.go, network.go, sandbox.go).
     """
 
-    def __init__(self, installation: Installation, network: str) -> None:
-        """Lay a Docker network over `network`. `on_broken` is called when a connection breaks, before the retry."""
+    def __init__(self, installation: Installation) -> None:
+        """Load the plugin. `on_broken` is called when a connection breaks, before the retry."""
         self._installation = installation
-        self._ids = {"NetworkID": os.urandom(32).hex(), "EndpointID": ""}
+        self._ids: dict[str, str] = {}
+        self._pools: list[tuple[str, str]] = []  # id and gateway
         self._endpoints: dict[str, _DockerEndpoint] = {}
         self.on_broken: Callable[[], object] | None = None
-        options = {"dovetail.network": network}
         self.call("Plugin.Activate")
-        self._pools = [
-            self.call(
-                "IpamDriver.RequestPool",
-                {"AddressSpace": "dovetail-local", "Pool": pool, "SubPool": "", "Options": options, "V6": v6},
-            )
-            for pool, v6 in (("", False), ("fd88::/64", True))
-        ]
-        data = [{"AddressSpace": "dovetail-local", "Pool": pool["Pool"]} for pool in self._pools]
-        body = {
-            "Options": {"com.docker.network.generic": options},
-            "IPv4Data": data[:1],
-            "IPv6Data": data[1:],
-        }
-        self.call("NetworkDriver.CreateNetwork", {**self._ids, **body})
+
+    def create_network(self, *subnets: str, network: str = "") -> None:
+        """``docker network create``, over `network` where that is given. Raises RefusedError, all undone."""
+        options = {"dovetail.network": network} if network else {}
+        ids = {"NetworkID": os.urandom(32).hex()}
+        data: dict[bool, list[dict[str, str]]] = {False: [], True: []}
+        self._pools = []
+        try:
+            for subnet in subnets:
+                data[":" in subnet].append(self._request_pool(subnet, options))
+            generic = {"com.docker.network.generic": options}
+            body = {**ids, "Options": generic, "IPv4Data": data[False], "IPv6Data": data[True]}
+            self.call("NetworkDriver.CreateNetwork", body)
+        except RefusedError:
+            self._release_pools()
+            raise
+        self._ids = ids
+
+    def _request_pool(self, subnet: str, options: dict[str, str]) -> dict[str, str]:
+        asked = {"AddressSpace": "dovetail-local", "Pool": subnet, "SubPool": "", "Options": options}
+        pool = self.call("IpamDriver.RequestPool", {**asked, "V6": ":" in subnet})
+        self._pools.append((pool["PoolID"], ""))
+        gateway = pool.get("Data", {}).get("com.docker.network.gateway")
+        if not gateway:
+            kind = {"RequestAddressType": "com.docker.network.gateway"}
+            body = {"PoolID": pool["PoolID"], "Address": "", "Options": kind}
+            gateway = self.call("IpamDriver.RequestAddress", body)["Address"]
+        self._pools[-1] = (pool["PoolID"], gateway)
+        return {"AddressSpace": "dovetail-local", "Pool": pool["Pool"], "Gateway": gateway}
 
     def delete_network(self) -> None:
-        """``docker network rm``."""
-        for pool in self._pools:
-            self.call("IpamDriver.ReleasePool", {"PoolID": pool["PoolID"]})
+        """``docker network rm``: IPAM first."""
+        self._release_pools()
         self.call("NetworkDriver.DeleteNetwork", self._ids)
+
+    def _release_pools(self) -> None:
+        for pool_id, gateway in self._pools:
+            if gateway:
+                body = {"PoolID": pool_id, "Address": gateway.partition("/")[0]}
+                self.call("IpamDriver.ReleaseAddress", body)
+            self.call("IpamDriver.ReleasePool", {"PoolID": pool_id})
 
     def start(self, container: str, port: int) -> list[str]:
         """``docker start`` with a published port; gives the addresses. Raises RefusedError, all undone."""
         endpoint = _DockerEndpoint()
         ids = self._ids | {"EndpointID": endpoint.id}
-        for pool in self._pools:  # where the second is refused, dockerd forgets the first
-            reply = self.call("IpamDriver.RequestAddress", {"PoolID": pool["PoolID"], "Address": ""})
-            endpoint.held.append((pool["PoolID"], reply["Address"]))
+        for pool_id, _ in self._pools:  # where the second is refused, dockerd forgets the first
+            reply = self.call("IpamDriver.RequestAddress", {"PoolID": pool_id, "Address": ""})
+            endpoint.held.append((pool_id, reply["Address"]))
         v4, v6 = (address for _, address in endpoint.held)
         self._endpoints[container] = endpoint
         try:
@@ -442,9 +463,9 @@ def installation(host: Any, tmp_path: Path) -> Iterator[Installation]:
 
 
 @pytest.fixture
-def docker_engine(installation: Installation) -> Callable[[str], DockerEngine]:
-    """Give what lays a Docker network over one of ours, while a daemon runs."""
-    return lambda network: DockerEngine(installation, network)
+def make_docker_engine(installation: Installation) -> Callable[[], DockerEngine]:
+    """Give what plays dockerd to the daemon, which runs by then."""
+    return lambda: DockerEngine(installation)
 
 
 @pytest.fixture(scope="session")

@@ -135,11 +135,36 @@ def test_a_plugin_that_dies_on_its_own_is_cleaned_up_after(town: Any, nobodys: N
     assert nth >= {"ADD": 8, "DEL": 3}[verb], "the walk has left something out"
 
 
-def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
-    town: Any, nobodys: Nobodys, docker_engine: Any, refused: type[Exception]
+@pytest.fixture
+def engine(town: Any, make_docker_engine: Callable[[], Any]) -> Any:
+    """What plays dockerd; when the daemon dies it is started again before the retry."""
+    made = make_docker_engine()
+    made.on_broken = lambda: town.wait() and town.start()
+    return made
+
+
+def test_a_docker_network_whose_daemon_dies_can_be_made_again(
+    town: Any, nobodys: Nobodys, engine: Any, refused: type[Exception]
 ) -> None:
-    engine = docker_engine("web")
-    engine.on_broken = lambda: town.wait() and town.start()
+    def operation() -> bool:
+        try:
+            engine.create_network("10.77.0.0/24")
+        except refused:
+            return False
+        return True
+
+    for came_through in _deaths(town, "docker:IpamDriver.RequestPool", operation, at_least=12):
+        _check(town, nobodys, docker=True)
+        if not came_through:
+            engine.create_network("10.77.0.0/24")
+        engine.delete_network()
+        _check(town, nobodys)
+
+
+def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
+    town: Any, nobodys: Nobodys, engine: Any, refused: type[Exception]
+) -> None:
+    engine.create_network("", "fd88::/64", network="web")
 
     def operation() -> bool:
         try:
@@ -164,10 +189,9 @@ def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
 
 
 def test_a_docker_stop_whose_daemon_dies_is_finished_in_the_end(
-    town: Any, nobodys: Nobodys, docker_engine: Any
+    town: Any, nobodys: Nobodys, engine: Any
 ) -> None:
-    engine = docker_engine("web")
-    engine.on_broken = lambda: town.wait() and town.start()
+    engine.create_network("", "fd88::/64", network="web")
 
     def operation() -> None:
         engine.start("c1", 8080)

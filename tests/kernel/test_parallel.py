@@ -22,10 +22,10 @@ class Crowd:
     Docker Engine where there is a daemon.
     """
 
-    def __init__(self, installation: Any, way: str, make_engine: Callable[[str], Any]) -> None:
+    def __init__(self, installation: Any, way: str, engine: Any) -> None:
         self._installation = installation
         self._way = way
-        self._engine = make_engine("web") if way != "alone" else None
+        self._engine = engine
 
     def close(self) -> None:
         if self._engine is not None:
@@ -112,13 +112,15 @@ def _on_thread(call: Callable[..., object], *arguments: object) -> Callable[[], 
 
 
 @pytest.fixture(params=["daemon", "alone", "mixed"])
-def crowd(request: Any, installation: Any, docker_engine: Any) -> Iterator[Crowd]:
+def crowd(request: Any, installation: Any, make_docker_engine: Any) -> Iterator[Crowd]:
     if request.param != "alone":
         installation.start()
     # 61 addresses for endpoints: at most 48 are held, so not one may be lost on the way
     installation.cli("network", "create", "web", "--subnet", "10.88.0.0/26", "--subnet", "fd88::/64")
-    made = Crowd(installation, request.param, docker_engine)
-    yield made
+    engine = make_docker_engine() if request.param != "alone" else None
+    if engine is not None:
+        engine.create_network("", "fd88::/64", network="web")
+    yield Crowd(installation, request.param, engine)
 
 
 def test_32_at_once_come_and_go(crowd: Crowd, installation: Any, nobodys: Any) -> None:

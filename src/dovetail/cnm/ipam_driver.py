@@ -20,7 +20,7 @@ from dovetail.model.addresses import (
     parse_address,
     parse_subnet,
 )
-from dovetail.model.network import Network, Subnet
+from dovetail.model.network import Face, Network, Subnet
 from dovetail.model.pool import AddressRequest, PoolRequest
 
 __all__ = ["ANY_POOLS", "GLOBAL_SPACE", "LOCAL_SPACE", "IpamDriver"]
@@ -33,6 +33,7 @@ ANY_POOLS = (_ANY_V4, "::/0")
 
 _SHARED = "shared:"
 _DOCKER = "docker"
+_FACE: Face = "docker"
 _LOOP_S = 5.0
 _LOOP_TIMES = 8
 _GATEWAY = "com.docker.network.gateway"  # netlabel.Gateway, moby daemon/libnetwork/netlabel/labels.go
@@ -122,9 +123,10 @@ class IpamDriver:
         return error
 
     def release_pool(self, request: wire.ReleasePoolRequest) -> None:
-        """Give a pool back that no network has taken over; everything else is left alone."""
+        """Give a pool back, with the network that was made on it for Docker; a shared one is left alone."""
         if not request.pool_id.startswith(_SHARED):
             self._engine.addresses.release_pool(request.pool_id, _DOCKER)
+            self._engine.networks.disown(_FACE, request.pool_id)
 
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressReply:
         """Hold an address: the one asked for or none; a substitute is never given."""

@@ -102,7 +102,13 @@ class NetworkDriver:
                 )
 
     def delete_network(self, request: wire.NetworkRequest) -> None:
-        """Forget Docker's id; a network made for it goes with it unless others are on it."""
+        """Forget Docker's id; a network made for it goes with it unless others are on it.
+
+        dockerd asks when it knows of no endpoint on it any more. Those that are here it has lost, in a crash.
+        """
+        for endpoint in self._engine.endpoints.all():
+            if (endpoint.owner.face, endpoint.owner.network) == (_FACE, request.network_id):
+                self._engine.endpoints.delete(endpoint.id)
         self._engine.networks.unbind(_FACE, request.network_id)
 
     def allocate_network(self, request: wire.AllocateNetworkRequest) -> wire.AllocateNetworkReply:

@@ -45,16 +45,17 @@ class Addresses:
             }
 
     def request_pool(self, request: PoolRequest) -> Pool:
-        """Hold a pool, clear of the host's routes and of other pools; a replayed request gets the pool that is held."""
+        """Hold a pool, clear of the host's routes and of other pools.
+
+        A replayed request gets the pool that is held, and so does one for a pool that Docker has asked for and
+        has not used: it never got the reply (its retry is empty), and so does not know that it holds it.
+        """
         core = self._core
         with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
             if request.subnet is not None:
                 for pool in core.store.pools():
-                    if (
-                        pool.subnet == request.subnet
-                        and pool.ip_range == request.ip_range
-                        and self._replayed(pool.id)
-                    ):
+                    same = pool.subnet == request.subnet and pool.ip_range == request.ip_range
+                    if same and (self._replayed(pool.id) or self._unused(pool, request.owner)):
                         return pool
             routes = [route.destination for route in core.kernel.routes()]
             return core.ipam(_IPAM).request_pool(request, routes=routes)
@@ -133,6 +134,9 @@ class Addresses:
             self._core.store.put_address(
                 msgspec.structs.replace(row, kind="docker", owner=DOCKER, created=self._core.now())
             )
+
+    def _unused(self, pool: Pool, owner: str) -> bool:
+        return pool.owner == owner == DOCKER and not self.used(pool.id)
 
     def _replayed(self, pool_id: str) -> bool:
         with self._replay_lock:

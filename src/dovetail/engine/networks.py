@@ -189,6 +189,23 @@ class Networks:
             core.store.delete_binding(face, external_id)
         if network is None or not binding.made or core.store.bindings(network_id=binding.network_id):
             return
+        self._delete_unused(network)
+
+    def disown(self, face: Face, pool_id: str) -> None:
+        """Delete the network that was made for `face` on this pool, unless others use it: `face` gives the pool back.
+
+        Docker does before DeleteNetwork; and in place of it, where the reply to CreateNetwork was lost.
+        """
+        store = self._core.store
+        pool = store.pool(pool_id)
+        network = store.network(pool.owner) if pool is not None else None
+        if network is None or network.face != face:
+            return
+        if all(binding.made for binding in store.bindings(network_id=network.id)):
+            self._delete_unused(network)
+
+    def _delete_unused(self, network: Network) -> None:
+        core = self._core
         with core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
             try:
                 self._delete(network.id)
