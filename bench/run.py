@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Time CNI ADD and DEL: dovetail, Debian's Go plugins, and the kernel's own floor, all in one run.
 
-Every repeat runs every way once, in random order, so that a noisy moment of the machine hits all alike.
+Every round gives every way a turn, in random order, so that a noisy moment of the machine hits all alike. In its turn
+a way attaches and detaches five times in a row, as a node has one kind of plugin and its caches know that one.
 What counts are the ratios of the medians; single times of a shared machine say little. Everything happens
 in a private host (network, mounts, processes, /run), which ends with the run. Needs root.
 
-usage: bench/run.py [--repeats N] [--json FILE]
+usage: bench/run.py [--repeats N] [--turn N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -52,6 +53,9 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--repeats", type=int, default=60, help="of every way (default: 60)")
+    parser.add_argument(
+        "--turn", type=int, default=5, help="repeats in a row before another way's turn (default: 5)"
+    )
     parser.add_argument("--json", metavar="FILE", help="write all numbers there, in milliseconds")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -59,7 +63,7 @@ def main() -> int:
         return 1
     if INSIDE not in os.environ:
         return enter_private_host()
-    result = measure(arguments.repeats)
+    result = measure(arguments.repeats, max(arguments.turn, 1))
     sys.stdout.write(render(result))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
@@ -75,7 +79,7 @@ def enter_private_host() -> int:
     return subprocess.run(command, env={**os.environ, INSIDE: "1"}, check=False).returncode
 
 
-def measure(repeats: int) -> dict[str, Any]:
+def measure(repeats: int, turn: int) -> dict[str, Any]:
     """Set every way up, run them interleaved, and give medians, ratios and the daemon's memory."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dovetail-bench-")))
@@ -92,7 +96,7 @@ def measure(repeats: int) -> dict[str, Any]:
             Floor("kernel floor", kernel, directory, bridge="floor"),
             Empty("empty process", kernel, directory),
         ]
-        times = run_interleaved(ways, repeats)
+        times = run_interleaved(ways, repeats, turn)
         medians = {
             name: {verb: round(statistics.median(values) * 1000, 3) for verb, values in verbs.items()}
             for name, verbs in times.items()
@@ -104,6 +108,7 @@ def measure(repeats: int) -> dict[str, Any]:
                 "python": platform.python_version(),
             },
             "repeats": repeats,
+            "turn": turn,
             "median_ms": medians,
             "p90_ms": {
                 name: {
@@ -126,21 +131,21 @@ def measure(repeats: int) -> dict[str, Any]:
     return result
 
 
-def run_interleaved(ways: list[Way], repeats: int) -> dict[str, dict[str, list[float]]]:
-    """Run ADD and DEL of every way `repeats` times in random order; the first two rounds only warm up."""
+def run_interleaved(ways: list[Way], repeats: int, turn: int) -> dict[str, dict[str, list[float]]]:
+    """Run ADD and DEL of every way `repeats` times, `turn` in a row; the first round of turns only warms up."""
     times: dict[str, dict[str, list[float]]] = {way.name: {"ADD": [], "DEL": []} for way in ways}
     order = list(ways)
     chance = random.Random(1)
     gc.disable()
-    for number in range(repeats + 2):
+    for number in range(-(-repeats // turn) + 1):
         chance.shuffle(order)
-        for way in order:
+        for way in (way for way in order for _ in range(turn)):
             start = time.perf_counter()
             way.add()
             middle = time.perf_counter()
             way.delete()
             end = time.perf_counter()
-            if number >= 2:
+            if number:
                 times[way.name]["ADD"].append(middle - start)
                 times[way.name]["DEL"].append(end - middle)
     gc.enable()
@@ -187,8 +192,8 @@ def render(result: dict[str, Any]) -> str:
     """Give the result as text."""
     machine = result["machine"]
     lines = [
-        "{} interleaved repeats, {cpus} CPUs, Linux {kernel}, Python {python}; milliseconds".format(
-            result["repeats"], **machine
+        "{} repeats in turns of {}, {cpus} CPUs, Linux {kernel}, Python {python}; milliseconds".format(
+            result["repeats"], result["turn"], **machine
         ),
         "",
         f"{'':40}{'ADD p50':>9}{'p90':>9}{'DEL p50':>10}{'p90':>9}",

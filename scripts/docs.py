@@ -150,7 +150,8 @@ def numbers() -> str:
     ]
     rows = [(text, f"{median[name]['ADD']:.1f}", f"{median[name]['DEL']:.1f}") for name, text in names]
     intro = (
-        f"CNI ADD and DEL through the installed executable, medians of {result['repeats']} interleaved repeats in"
+        f"CNI ADD and DEL through the installed executable, medians of {result['repeats']} repeats in turns of"
+        f" {result.get('turn', 1)}, in"
         f" milliseconds, on a virtual machine with {machine['cpus']} CPUs beside Debian 12's Go plugins:"
     )
     comparisons = [

@@ -3,7 +3,7 @@
 Why not a framework: dockerd 20.10 sends an empty ``Host``, retries what is dropped for 15 s and then with
 an empty body, and prints what it gets, so even what cannot be parsed gets a status and JSON of the
 application's own form; and an idle connection is never closed from this side while the daemon runs
-(docs/adr/0003-http-server.md).
+(docs/adr/0006-http-server.md).
 """
 
 from __future__ import annotations
