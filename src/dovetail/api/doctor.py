@@ -162,7 +162,16 @@ def _forwarding(engine: Engine) -> Iterator[Check]:
 def _forward_policy(engine: Engine) -> Iterator[Check]:
     """See whether another firewall drops what we forward: then our accepts must be in its place for users."""
     name = "FORWARD policy"
-    drops = sorted(program for program, drop in engine.kernel.forward_policies().items() if drop)
+    policies = engine.kernel.forward_policies()
+    drops = sorted(program for program, drop in policies.items() if drop)
+    if policies.get("iptables") is False and _docker_relies_on_drop(engine):
+        detail = (
+            "the FORWARD policy of iptables is ACCEPT: machines with a route to Docker's own networks reach ports there"
+            " that are not published, as Docker before 28 sets DROP only where it turns forwarding on itself"
+        )
+        hint = "run: iptables -P FORWARD DROP, unless something else on this host relies on ACCEPT"
+        yield Check(name=name, verdict="warning", detail=detail, hint=hint)
+        return
     if not drops:
         yield Check(name=name, verdict="ok", detail="no other firewall drops what is forwarded")
         return
@@ -175,6 +184,12 @@ def _forward_policy(engine: Engine) -> Iterator[Check]:
         yield Check(name=name, verdict="problem", detail=detail, hint=hint)
     else:
         yield Check(name=name, verdict="ok", detail=f"{where}; our bridges are accepted")
+
+
+def _docker_relies_on_drop(engine: Engine) -> bool:
+    """See by its chains whether a Docker is there that does not drop by rules of its own (those came with DOCKER-FORWARD)."""
+    rules = engine.kernel.iptables_rules("iptables")
+    return "-N DOCKER-USER" in rules and "-N DOCKER-FORWARD" not in rules
 
 
 def _bridge_netfilter(engine: Engine) -> Iterator[Check]:

@@ -62,6 +62,25 @@ def test_a_forward_policy_of_drop_without_our_accepts_is_a_problem(sound):
     assert "DOCKER-USER" in check.hint
 
 
+@pytest.mark.parametrize(("chains", "verdict"), [(["-N DOCKER-USER"], "warning"), ([], "ok")])
+def test_a_docker_that_relies_on_drop_is_told_of_where_forwarding_was_on_before_it_came(
+    sound, chains, verdict
+):
+    sound.kernel.drop_forward = {"iptables": False}
+    sound.kernel.rules = {"iptables": chains}
+
+    check = verdicts(sound)["FORWARD policy"]
+    assert check.verdict == verdict
+    assert ("iptables -P FORWARD DROP" in check.hint) == (verdict == "warning")
+
+
+def test_a_newer_docker_drops_by_rules_of_its_own(sound):
+    sound.kernel.drop_forward = {"iptables": False}
+    sound.kernel.rules = {"iptables": ["-N DOCKER-USER", "-N DOCKER-FORWARD"]}
+
+    assert verdicts(sound)["FORWARD policy"].verdict == "ok"
+
+
 def test_a_forward_policy_of_drop_with_our_accepts_is_sound(sound):
     sound.kernel.drop_forward = {"iptables": True}
     sound.kernel.rules = {"iptables": ["-N DOCKER-USER"]}
