@@ -51,6 +51,7 @@ class Networks:
             there = core.store.network(network.id)
             if there is not None and there.status == "active":
                 return there
+            self._clear_way(network)
             with ExitStack() as undo:
                 network = self._write_down(network, spec, undo)
                 self._make(network, undo)
@@ -59,6 +60,17 @@ class Networks:
                     core.store.put_network(network)
                 undo.pop_all()
             return network
+
+    def _clear_way(self, network: Network) -> None:
+        """Take away another network of the same name whose making or deletion a crash has cut short."""
+        core = self._core
+        for other in core.store.networks():
+            if other.name != network.name or other.id == network.id or other.status == "active":
+                continue
+            with core.locks.try_hold(other.id) as free:
+                current = core.store.network(other.id) if free else None
+                if current is not None and current.status != "active":
+                    self.unmake(current)
 
     def _write_down(self, network: Network, spec: NetworkSpec, undo: ExitStack) -> Network:
         core = self._core

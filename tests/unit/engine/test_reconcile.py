@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from dovetail.errors import AlreadyExists
 from dovetail.model.addresses import parse_subnet
 from dovetail.model.network import NetworkSpec, SubnetSpec
 
@@ -98,3 +99,25 @@ def test_a_link_of_nobody_goes_unless_its_owner_is_being_worked_on(web: Any) -> 
 
     assert endpoint.link not in {link.name for link in web.kernel.links()}
     assert any(endpoint.link in line for line in report.removed)
+
+
+def test_a_half_made_network_does_not_keep_its_name_and_subnet(web: Any) -> None:
+    network = web.store.networks()[0]
+    web.store.put_network(msgspec.structs.replace(network, status="creating"))
+
+    made = web.engine.networks.create(
+        NetworkSpec(name="web", subnets=(SubnetSpec(subnet=parse_subnet("10.88.0.0/24")),))
+    )
+
+    assert web.store.networks() == [made]
+    assert [link.name for link in web.kernel.links() if link.name != "lo"] == [made.link]
+
+
+def test_a_network_that_is_being_made_keeps_its_name(web: Any) -> None:
+    network = web.store.networks()[0]
+    web.store.put_network(msgspec.structs.replace(network, status="creating"))
+
+    with web.engine.core.locks.hold(network.id), pytest.raises(AlreadyExists, match="'web' already exists"):
+        web.engine.networks.create(NetworkSpec(name="web"))
+
+    assert web.store.networks() == [msgspec.structs.replace(network, status="creating")]
