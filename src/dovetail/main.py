@@ -23,6 +23,7 @@ __all__ = ["daemon", "main"]
         "dovetail daemon",
         "dovetail --state-dir /tmp/d/state --run-dir /tmp/d/run daemon --docker-plugin-dir /tmp/d/plugins",
     ),
+    exits={"0": "It was stopped.", "1": "It could not start; a sentence on the standard error says why."},
     explainable=False,
 )
 @click.option(
@@ -36,9 +37,10 @@ __all__ = ["daemon", "main"]
 def daemon(session: Session, docker_plugin_dir: str) -> None:
     """Serve Docker, CNI and the commands.
 
-    Until SIGTERM or SIGINT. Three sockets: DIR/dovetail.sock for a Docker Engine (mode 0600), api.sock for the commands and the HTTP API
-    (0660) and cni.sock for the CNI plugins (0600), both in the run directory. At start, what is kept is compared
-    with the kernel and repaired. Containers keep talking while no daemon runs. Needs root.
+    Until SIGTERM or SIGINT; what is under way then is finished. Three sockets: DIR/dovetail.sock for a Docker
+    Engine (mode 0600), api.sock for the commands and the HTTP API (0660) and cni.sock for the CNI plugins
+    (0600), both in the run directory; systemd may pass them. At start, what is kept is compared with the kernel
+    and repaired. Containers keep talking while no daemon runs. Needs root.
     """
     from dovetail.daemon.daemon import run
 

@@ -28,15 +28,16 @@ def cni() -> None:
     default="/opt/cni/bin",
     show_default=True,
     metavar="DIR",
-    help="The runtime's plugin directory.",
+    help="The directory where the runtime looks for plugins.",
 )
 @pass_session
 def install(session: Session, bin_dir: str) -> None:
     """Install the CNI plugins.
 
-    One executable, in DIR, under every plugin name. It is a small C program, compiled here where there is a compiler and else replaced by a Python script of the
-    same behaviour. It hands each call to the daemon, and runs the engine itself where none runs. A plugin of the
-    same name is replaced. The state and run directories in force now are remembered beside it.
+    One executable, in DIR, under every plugin name. It is a small C program, compiled here where there is a
+    compiler and else replaced by a Python script of the same behaviour. It hands each call to the daemon, and
+    runs the engine itself where none runs. A plugin of the same name is replaced. The state and run directories
+    in force now are remembered beside it.
 
     A network configuration then names a network of dovetail's:
     {"cniVersion": "1.0.0", "name": "web", "plugins": [{"type": "dovetail", "network": "web",

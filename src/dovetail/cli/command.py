@@ -1,8 +1,8 @@
-"""Commands as dovetail has them: examples in the help, and the common options behind the command as well."""
+"""Commands as dovetail has them: examples and exit status in the help, the common options behind the command too."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
@@ -11,22 +11,31 @@ from dovetail.cli.session import Session
 
 __all__ = ["Noun", "Verb"]
 
+_EXITS = {
+    "0": "It is done.",
+    "1": "It failed; a sentence on the standard error says why.",
+    "2": "Wrong usage; nothing was done.",
+}
+
 
 class Verb(click.Command):
     """A command with examples; each of `examples` is a command line and, behind ``#``, what it does.
 
-    explainable: ``--explain`` means something for it.
+    exits: what an exit status means, where it is another thing than for most commands. explainable:
+    ``--explain`` means something for it.
     """
 
     def __init__(
         self,
         *args: Any,
         examples: Sequence[str] = (),
+        exits: Mapping[str, str] | None = None,
         explainable: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
         self.examples = tuple(examples)
+        self.exits = dict(exits or {})
         self.params += [_format_option(), _explain_option()]
         self._explainable = explainable
 
@@ -40,11 +49,14 @@ class Verb(click.Command):
         return result
 
     def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the examples below the options."""
+        """Write the examples below the options, and what the exit status means."""
         if self.examples:
             with formatter.section("Examples"):
                 for example in self.examples:
                     formatter.write(f"  {example}\n")
+        with formatter.section("Exit status"):
+            meanings = {**_EXITS, **self.exits}
+            formatter.write_dl(sorted(meanings.items(), key=lambda row: (row[0].isalpha(), len(row[0]), row)))
         super().format_epilog(ctx, formatter)
 
 

@@ -15,15 +15,19 @@ from dovetail.model.codec import decode, encode
 __all__ = ["doctor"]
 
 
-@click.command(cls=Verb, examples=("dovetail doctor", "dovetail doctor --format json"))
+@click.command(
+    cls=Verb,
+    examples=("dovetail doctor", "dovetail doctor --format json"),
+    exits={"0": "There is no problem; there may be warnings.", "1": "There is a problem."},
+)
 @click.pass_context
 @pass_session
 def doctor(session: Session, ctx: click.Context) -> None:
     """Say what is wrong here, and what to do.
 
-    Changes nothing. Looks at privileges, nftables, forwarding and other firewalls (Docker sets the FORWARD policy to DROP), the
-    networks' links, clashes of their subnets with the host's routes, and at what belongs to nobody. Exit status 1
-    when there is a problem; warnings leave it 0.
+    Changes nothing. Looks at privileges, nftables, forwarding and other firewalls (Docker sets the FORWARD
+    policy to DROP), the networks' links, clashes of their subnets with the host's routes, and at what belongs
+    to nobody.
     """
     checks = [*_daemon(session), *_engine(session)]
     session.show(encode(checks), "\n".join(map(_line, checks)))

@@ -18,6 +18,7 @@ from dovetail.model.names import short
 
 __all__ = ["endpoint"]
 
+_REF = "Its id, a beginning of it that no other has, or the container's name where that has one endpoint."
 _HEADER = ("ENDPOINT", "NETWORK", "CONTAINER", "FACE", "INTERFACE", "ADDRESSES", "PORTS", "LINK", "STATUS")
 
 
@@ -52,12 +53,11 @@ def ls(session: Session) -> None:
 
 
 @endpoint.command(examples=("dovetail endpoint inspect 427f44f58515",))
-@click.argument("refs", metavar="ENDPOINT...", nargs=-1, required=True, type=ENDPOINT)
+@click.argument("refs", metavar="ENDPOINT...", nargs=-1, required=True, type=ENDPOINT, help=_REF)
 @pass_session
 def inspect(session: Session, refs: tuple[str, ...]) -> None:
     """Show endpoints in full.
 
-    ENDPOINT is an id or a unique beginning of one, or the container's name where it has one endpoint.
     With --format json the result is a list, also for a single endpoint.
     """
     paths = [f"/v1/endpoints/{quote(ref, safe='')}" for ref in refs]

@@ -24,6 +24,7 @@ from dovetail.cli.values import (
     NETWORK,
     PAIR,
     PUBLISH,
+    PUBLISH_HELP,
     SANDBOX,
     once,
 )
@@ -33,6 +34,9 @@ from dovetail.model.mac import Mac
 from dovetail.model.names import short
 
 __all__ = ["connect_request", "network", "network_path", "pair_subnets"]
+
+_NAME = "The network's name, its id, or a beginning of the id that no other has."
+_SANDBOX = "The sandbox's name or id; 'dovetail sandbox ls' lists them."
 
 
 def network_path(ref: str, verb: str = "") -> str:
@@ -57,19 +61,35 @@ def network() -> None:
         "dovetail --explain network create web        # print the ip and nft commands, change nothing",
     )
 )
-@click.argument("name")
+@click.argument("name", help="Letters, digits, '_', '.' and '-'; what everybody calls it by.")
 @click.option(
     "-d",
     "--driver",
     type=DRIVER,
     default="bridge",
     show_default=True,
-    help="Technique; see: dovetail driver ls.",
+    help="The technique; 'dovetail driver ls' lists them and their options.",
 )
-@click.option("--subnet", "subnets", type=CIDR, multiple=True, help="A subnet; once for each, IPv4 or IPv6.")
-@click.option("--gateway", "gateways", type=ADDRESS, multiple=True, help="Gateway of the subnet it lies in.")
 @click.option(
-    "--ip-range", "ranges", type=CIDR, multiple=True, help="Give addresses from this part of the subnet."
+    "--subnet",
+    "subnets",
+    type=CIDR,
+    multiple=True,
+    help="A subnet, IPv4 or IPv6; once for each.  [default: an IPv4 one that is free]",
+)
+@click.option(
+    "--gateway",
+    "gateways",
+    type=ADDRESS,
+    multiple=True,
+    help="The gateway of the subnet it lies in.  [default: its first free address]",
+)
+@click.option(
+    "--ip-range",
+    "ranges",
+    type=CIDR,
+    multiple=True,
+    help="Give addresses from this part of its subnet only.  [default: all of it]",
 )
 @click.option(
     "--aux-address",
@@ -77,12 +97,18 @@ def network() -> None:
     type=NAMED_ADDRESS,
     multiple=True,
     callback=once,
-    help="An address that is never given to an endpoint.",
+    help="An address that no endpoint gets, and what it is for.",
 )
-@click.option("--ipv6", is_flag=True, help="Without an IPv6 --subnet: have one chosen.")
+@click.option("--ipv6", is_flag=True, help="Without an IPv6 --subnet: have one chosen, a /64.")
 @click.option("--internal", is_flag=True, help="Nothing enters or leaves: no gateway, no published ports.")
 @click.option(
-    "-o", "--opt", "options", type=PAIR, multiple=True, callback=once, help="An option of the driver."
+    "-o",
+    "--opt",
+    "options",
+    type=PAIR,
+    multiple=True,
+    callback=once,
+    help="An option of the driver, as mtu=1400.",
 )
 @click.option(
     "--label",
@@ -195,14 +221,14 @@ def _subnets(row: NetworkRow) -> str:
 
 
 @network.command(examples=("dovetail network inspect web", "dovetail network inspect web --format json"))
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=NETWORK)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=NETWORK, help=_NAME)
 @pass_session
 def inspect(session: Session, names: tuple[str, ...]) -> None:
     """Show networks in full.
 
     That is: subnets and their use, options, labels, endpoints with their addresses and published ports.
 
-    NAME is a name, an id or a unique beginning of an id. With --format json the result is a list, also for
+    With --format json the result is a list, also for
     a single network.
     """
     many.inspect(session, [network_path(name) for name in names], NetworkView, _describe)
@@ -266,7 +292,7 @@ def _endpoint_row(endpoint: EndpointView) -> tuple[str, ...]:
 
 
 @network.command(examples=("dovetail network rm web", "dovetail network rm web db"))
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=NETWORK)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=NETWORK, help=_NAME)
 @pass_session
 def rm(session: Session, names: tuple[str, ...]) -> None:
     """Remove networks.
@@ -283,21 +309,31 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
         "dovetail network connect web box -p 127.0.0.1:8443:443/tcp -p 5000-5009:5000-5009/udp",
     )
 )
-@click.argument("name", type=NETWORK)
-@click.argument("sandbox", type=SANDBOX)
-@click.option("--ip", "ips", type=ADDRESS, multiple=True, help="This address; once for IPv4, once for IPv6.")
-@click.option("--ifname", default="", help="Interface name in the sandbox. [default: the next free ethN]")
-@click.option("--mac", type=MAC, default=None, help="MAC address. [default: derived from the endpoint's id]")
-@click.option("--alias", "aliases", multiple=True, help="Another name of the sandbox on this network.")
+@click.argument("name", type=NETWORK, help=_NAME)
+@click.argument("sandbox", type=SANDBOX, help=_SANDBOX)
 @click.option(
-    "-p", "--publish", type=PUBLISH, multiple=True, help="Publish a port: [HOSTIP:][HOST:]CONT[/PROTO]."
+    "--ip",
+    "ips",
+    type=ADDRESS,
+    multiple=True,
+    help="This address; once for IPv4, once for IPv6.  [default: the next free]",
 )
+@click.option(
+    "--ifname", default="", metavar="NAME", help="The interface's name there.  [default: the next free ethN]"
+)
+@click.option(
+    "--mac", type=MAC, default=None, help="Its MAC address.  [default: made from the endpoint's id]"
+)
+@click.option(
+    "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the sandbox on this network."
+)
+@click.option("-p", "--publish", type=PUBLISH, multiple=True, help=PUBLISH_HELP)
 @pass_session
 def connect(session: Session, /, name: str, sandbox: str, **given: Any) -> None:
     """Connect a sandbox to a network.
 
-    Prints the interface, the addresses and the published ports. SANDBOX is one of 'dovetail sandbox ls': one of dovetail's own, or a Docker or CNI container that is on
-    another of dovetail's networks.
+    Prints the interface, the addresses and the published ports. SANDBOX is one of dovetail's own, or a Docker
+    or CNI container that is on another of dovetail's networks.
 
     A published port is reachable at the host's addresses, from the host itself and from other containers.
     HOST may be a range as long as CONT's; for a single CONT the first free port of the range is taken. Left
@@ -326,8 +362,8 @@ def connect_request(
 
 
 @network.command(examples=("dovetail network disconnect web box",))
-@click.argument("name", type=NETWORK)
-@click.argument("sandbox", type=SANDBOX)
+@click.argument("name", type=NETWORK, help=_NAME)
+@click.argument("sandbox", type=SANDBOX, help=_SANDBOX)
 @pass_session
 def disconnect(session: Session, name: str, sandbox: str) -> None:
     """Take a sandbox out of a network.

@@ -31,11 +31,14 @@ def _section(command: click.Command, context: click.Context) -> Iterator[str]:
     yield f"    {usage}\n"
     options = [record for p in command.get_params(context) if (record := p.get_help_record(context))]
     if options:
-        yield "| option | meaning |\n| --- | --- |"
+        yield "| argument, option | meaning |\n| --- | --- |"
         yield from (f"| `{_cell(name)}` | {_cell(meaning)} |" for name, meaning in options)
         yield ""
     if isinstance(command, Verb) and command.examples:
         yield "\n".join(f"    {example}" for example in command.examples) + "\n"
+    if isinstance(command, Verb) and command.exits:
+        yield "Exit status:\n"
+        yield "\n".join(f"- {status}: {meaning}" for status, meaning in command.exits.items()) + "\n"
     if isinstance(command, click.Group):
         for name in command.list_commands(context):
             below = command.get_command(context, name)

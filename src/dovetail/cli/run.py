@@ -16,7 +16,15 @@ from dovetail.cli.enter import FORWARDED, run_beside
 from dovetail.cli.network import connect_request, network_path
 from dovetail.cli.sandbox import sandbox_path
 from dovetail.cli.session import Session, pass_session
-from dovetail.cli.values import ADDRESS, MAC, NETWORK, PUBLISH, command_argument
+from dovetail.cli.values import (
+    ADDRESS,
+    COMMAND_EXITS,
+    MAC,
+    NETWORK,
+    PUBLISH,
+    PUBLISH_HELP,
+    command_argument,
+)
 from dovetail.model.codec import decode
 
 __all__ = ["run"]
@@ -29,15 +37,29 @@ __all__ = ["run"]
         "dovetail run --network web -p 8080:80 -- python3 -m http.server 80",
         "dovetail run --network web --network db --ip 10.88.0.9 -- ping -c1 10.88.0.1",
     ),
+    exits=COMMAND_EXITS,
     context_settings={"allow_interspersed_args": False},
 )
 @click.option(
-    "--network", "networks", type=NETWORK, multiple=True, required=True, help="Connect to it; several may be."
+    "--network",
+    "networks",
+    type=NETWORK,
+    multiple=True,
+    required=True,
+    help="A network to connect to; several may be.",
 )
-@click.option("--name", default="", help="Name of the sandbox. [default: the beginning of its id]")
-@click.option("--ip", "ips", type=ADDRESS, multiple=True, help="This address on the first network.")
+@click.option(
+    "--name", default="", metavar="NAME", help="The sandbox's name.  [default: the beginning of its id]"
+)
+@click.option(
+    "--ip",
+    "ips",
+    type=ADDRESS,
+    multiple=True,
+    help="This address on the first network; once for IPv4, once for IPv6.",
+)
 @click.option("--mac", type=MAC, default=None, help="This MAC address on the first network.")
-@click.option("-p", "--publish", type=PUBLISH, multiple=True, help="Publish a port of the first network.")
+@click.option("-p", "--publish", type=PUBLISH, multiple=True, help=PUBLISH_HELP)
 @command_argument
 @pass_session
 def run(
@@ -45,8 +67,8 @@ def run(
 ) -> None:
     """Run a command in a sandbox of its own.
 
-    The sandbox is made, connected, and removed when CMD has ended. The exit status is CMD's (128 + n where signal n ended it). Signals sent to dovetail go on to CMD.
-    Nothing but CMD writes to the standard output.
+    The sandbox is made, connected, and removed when CMD has ended. Signals sent to dovetail go on to CMD.
+    Nothing but CMD writes to the standard output. Ports are published on the first network.
     """
     for index, network in enumerate(networks):
         if network in networks[:index]:

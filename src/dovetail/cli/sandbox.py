@@ -15,11 +15,13 @@ from dovetail.cli.command import Noun
 from dovetail.cli.enter import replace_process
 from dovetail.cli.render import facts, interface, moment, table
 from dovetail.cli.session import Session, pass_session
-from dovetail.cli.values import SANDBOX, command_argument
+from dovetail.cli.values import COMMAND_EXITS, SANDBOX, command_argument
 from dovetail.model.codec import decode
 from dovetail.model.names import short
 
 __all__ = ["sandbox", "sandbox_path"]
+
+_NAME = "The sandbox's name, its id, or a beginning of the id that no other has."
 
 
 def sandbox_path(ref: str) -> str:
@@ -42,16 +44,18 @@ def sandbox() -> None:
         "dovetail sandbox create other --netns /run/netns/other     # one that exists, made by ip netns add",
     )
 )
-@click.argument("name", default="")
+@click.argument("name", default="", help="Its name.  [default: the beginning of its id]")
 @click.option(
-    "--netns", default="", metavar="PATH", help="Adopt this namespace; it is never deleted by dovetail."
+    "--netns",
+    default="",
+    metavar="PATH",
+    help="Adopt the namespace there, which dovetail never deletes.  [default: a new one]",
 )
 @pass_session
 def create(session: Session, name: str, netns: str) -> None:
     """Make a sandbox and print its name.
 
-    It has its loopback interface and nothing else until it is connected to a network. Without NAME it is
-    called by the beginning of its id.
+    It has its loopback interface and nothing else until it is connected to a network.
     """
     path = os.path.abspath(netns) if netns else ""
     payload = session.request("POST", "/v1/sandboxes", SandboxRequest(name=name, netns=path))
@@ -80,7 +84,7 @@ def _networks(view: SandboxView) -> str:
 
 
 @sandbox.command(examples=("dovetail sandbox inspect box",))
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=SANDBOX)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=SANDBOX, help=_NAME)
 @pass_session
 def inspect(session: Session, names: tuple[str, ...]) -> None:
     """Show sandboxes in full.
@@ -116,7 +120,7 @@ def _describe(view: SandboxView) -> str:
 
 
 @sandbox.command(examples=("dovetail sandbox rm box",))
-@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=SANDBOX)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=SANDBOX, help=_NAME)
 @pass_session
 def rm(session: Session, names: tuple[str, ...]) -> None:
     """Remove sandboxes, out of their networks first.
@@ -132,16 +136,16 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
         "dovetail sandbox exec box -- ip addr",
         "dovetail sandbox exec box -- ping -c1 10.88.0.1",
     ),
+    exits=COMMAND_EXITS,
     context_settings={"allow_interspersed_args": False},
 )
-@click.argument("name", type=SANDBOX)
+@click.argument("name", type=SANDBOX, help=_NAME)
 @command_argument
 @pass_session
 def execute(session: Session, name: str, command: tuple[str, ...]) -> None:
     """Run a command in a sandbox.
 
-    The exit status is CMD's. Only the network is the sandbox's: files, processes and users stay the host's. Needs root. The exit
-    status is 127 where CMD is not found and 126 where it cannot be run.
+    Only the network is the sandbox's: files, processes and users stay the host's. Needs root.
     """
     view = session.get(sandbox_path(name), SandboxView)
     if session.explain:

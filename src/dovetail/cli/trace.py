@@ -22,8 +22,10 @@ _ID = re.compile(r"\b[0-9a-f]{64}\b")
 
 
 @click.command(cls=Verb, examples=("dovetail trace", "dovetail trace --last 1"))
-@click.option("--last", type=OPERATIONS, default=20, show_default=True, help="How many operations.")
-@click.option("--depth", type=DEPTH, default=None, help="How deep to show each.  [default: all]")
+@click.option(
+    "--last", type=OPERATIONS, default=20, show_default=True, help="How many operations to show, the latest."
+)
+@click.option("--depth", type=DEPTH, default=None, help="How many levels below each to show.  [default: all]")
 @pass_session
 def trace(session: Session, last: int, depth: int | None) -> None:
     """Show the last operations, step by step, timed.

@@ -22,6 +22,7 @@ from dovetail.model.port import parse_publish
 __all__ = [
     "ADDRESS",
     "CIDR",
+    "COMMAND_EXITS",
     "DEPTH",
     "DRIVER",
     "ENDPOINT",
@@ -31,6 +32,7 @@ __all__ = [
     "OPERATIONS",
     "PAIR",
     "PUBLISH",
+    "PUBLISH_HELP",
     "SANDBOX",
     "command_argument",
     "once",
@@ -144,9 +146,23 @@ def _address(text: str) -> IPAddress:
 
 
 command_argument = click.argument(
-    "command", metavar="CMD...", nargs=-1, required=True, type=click.UNPROCESSED, callback=_words
+    "command",
+    metavar="CMD...",
+    nargs=-1,
+    required=True,
+    type=click.UNPROCESSED,
+    callback=_words,
+    help="The command and its arguments, best behind '--'.",
 )
 """A command with its arguments, the last words of a line."""
+COMMAND_EXITS = {
+    "0": "CMD ended with 0.",
+    "1": "CMD could not be started in a sandbox, or ended with 1.",
+    "126": "CMD cannot be run.",
+    "127": "CMD is not found.",
+    "N": "Whatever else CMD ended with; 128 + n where signal n ended it.",
+}
+"""What the exit status of a command that runs CMD means."""
 
 CIDR = _Parsed("cidr", _cidr)
 ADDRESS = _Parsed("ip", _address)
@@ -154,6 +170,9 @@ MAC = _Parsed("mac", Mac)
 PAIR = _Parsed("key=value", _pair)
 NAMED_ADDRESS = _Parsed("name=ip", _named_address)
 PUBLISH = _Parsed("[ip:][host:]cont[/proto]", _publish)
+PUBLISH_HELP = (
+    "Publish CONT at the host's port HOST; PROTO is tcp, udp or sctp.  [default: tcp, any free HOST]"
+)
 OPERATIONS = _Parsed("n", _number("number of operations", 1))
 DEPTH = _Parsed("n", _number("depth", 0))
 NETWORK = _Name("network", "/v1/networks", NetworkRow, lambda row: row.name)

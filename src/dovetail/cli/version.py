@@ -66,12 +66,14 @@ def version(session: Session) -> None:
         "dovetail completion fish > ~/.config/fish/completions/dovetail.fish",
     ),
 )
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument(
+    "shell", metavar="SHELL", type=click.Choice(["bash", "zsh", "fish"]), help="bash, zsh or fish."
+)
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
     """Print the shell's completion of commands.
 
-    It completes commands, options, and the names of networks and sandboxes.
+    It completes commands, options, and the names of networks, sandboxes, endpoints and drivers.
     """
     found = get_completion_class(shell)
     if found is None:

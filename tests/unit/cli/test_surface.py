@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -46,10 +48,40 @@ def test_every_command_has_a_help_text_that_fits_the_list_and_examples(path):
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_every_option_says_what_it_does(path):
+def test_every_argument_and_option_says_what_it_is(path):
     for parameter in ALL[path].params:
-        if isinstance(parameter, click.Option) and not parameter.hidden:
+        if not getattr(parameter, "hidden", False):
             assert parameter.help, parameter.name
+
+
+@pytest.mark.parametrize("path", ALL, ids=" ".join)
+def test_every_commands_help_ends_with_its_exit_status(path, shell):
+    command = ALL[path]
+    if isinstance(command, Verb):
+        ran = shell(*path, "--help")
+
+        assert (ran.status, ran.err) == (0, "")
+        last = ran.out.rpartition("\n\n")[2].splitlines()
+        assert last[0] == "Exit status:"
+        assert [line.split()[0] for line in last[1:4]] == ["0", "1", "2"]
+
+
+EXAMPLES = [
+    pytest.param(example, id=example)
+    for command in ALL.values()
+    if isinstance(command, Verb)
+    for example in command.examples
+]
+
+
+@pytest.mark.parametrize("example", EXAMPLES)
+def test_every_example_of_a_help_text_can_be_typed(example):
+    line = re.search(r"dovetail (.*)", example)[1].partition(')"')[0].partition(">")[0]
+
+    context, command = root.make_context("dovetail", shlex.split(line, comments=True)), root
+    while isinstance(command, click.Group):
+        name, command, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, rest, parent=context)
 
 
 def test_the_reference_page_is_what_the_help_texts_say():
@@ -69,20 +101,57 @@ def run(*words, **environ):
     )
 
 
-def test_names_of_networks_are_completed(shell, daemon):
+@pytest.fixture
+def complete(shell, daemon):
+    """Complete the last word of a line in bash itself, with the script that `dovetail completion` prints."""
     for name in ("web", "world", "db"):
         shell("network", "create", name)
+    for name in ("box", "barrel"):
+        shell("sandbox", "create", name)
+    shell("network", "connect", "web", "box")
+    completed = shell("completion", "bash").out
 
-    done = run(
-        _DOVETAIL_COMPLETE="bash_complete",
-        COMP_WORDS="dovetail network rm w",
-        COMP_CWORD="3",
-        DOVETAIL_RUN_DIR=str(shell.run_dir),
-        DOVETAIL_STATE_DIR=str(shell.run_dir),
-    )
+    def ask(line):
+        words = shlex.join(line.split(" "))
+        script = f"{completed}\nCOMP_WORDS=({words}) COMP_CWORD={line.count(' ')}\n_dovetail_completion dovetail\nprintf '%s\\n' \"${{COMPREPLY[@]}}\""
+        done = subprocess.run(
+            ["bash", "-c", script],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+            env={
+                **os.environ,
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "DOVETAIL_RUN_DIR": str(shell.run_dir),
+                "DOVETAIL_STATE_DIR": str(shell.run_dir),
+            },
+        )
+        assert done.stderr == ""
+        return done.stdout.split()
 
-    assert sorted(done.stdout.split()) == ["plain,web", "plain,world"]
-    assert done.stderr == ""
+    return ask
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("dovetail net", ["network"]),
+        ("dovetail network con", ["connect"]),
+        ("dovetail network create x --sub", ["--subnet"]),
+        ("dovetail network rm w", ["web", "world"]),
+        ("dovetail network inspect web d", ["db"]),
+        ("dovetail network connect web b", ["barrel", "box"]),
+        ("dovetail sandbox exec bo", ["box"]),
+        ("dovetail run --network d", ["db"]),
+        ("dovetail endpoint inspect ", ["box"]),
+        ("dovetail network create x -d b", ["bridge"]),
+        ("dovetail --format j", ["json"]),
+        ("dovetail completion z", ["zsh"]),
+    ],
+)
+def test_bash_completes_commands_options_and_names(complete, line, words):
+    assert complete(line) == words
 
 
 def test_completion_without_permission_or_daemon_is_silent(tmp_path):
