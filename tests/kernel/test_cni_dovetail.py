@@ -13,9 +13,11 @@ from typing import Any
 
 import pytest
 
+from dovetail.api import tracelog
 from dovetail.assembly import build_engine
 from dovetail.cni.install import install
 from dovetail.cni.server import ShimServer
+from dovetail.engine.trace import Step
 from dovetail.model.addresses import parse_subnet
 from dovetail.model.network import NetworkSpec, SubnetSpec
 
@@ -196,3 +198,19 @@ def test_ports_are_published_whatever_the_case_of_keys(runtime: Runtime) -> None
     elements = json.dumps(runtime.host.nft("list", "map", "inet", "dovetail", "publish4"))
     assert "8080" in elements
     assert "10.88.0.2" in elements
+
+
+def test_the_trace_has_the_call_with_the_commands_it_equals(runtime: Runtime) -> None:
+    assert runtime.call("ADD")[0] == 0
+
+    steps = [*runtime.engine.tracer.recent(), *tracelog.read(str(runtime.directory / "run"))]
+    add = next(step for step in steps if (step.layer, step.name) == ("cni", "ADD"))
+    commands = [line for step in _all(add) for line in step.detail.get("command", "").split(" ; ") if line]
+    assert any(line.startswith("ip link add name dvh") for line in commands), commands
+    assert any("ip addr add 10.88.0.2/24 dev eth0" in line for line in commands), commands
+
+
+def _all(step: Step) -> Iterator[Step]:
+    yield step
+    for child in step.children:
+        yield from _all(child)

@@ -30,6 +30,7 @@ def main() -> int:
 
 def _engine() -> Engine:
     """Compose the engine; what the last reboot left is repaired first, once."""
+    from dovetail.api import tracelog
     from dovetail.api.settle import settle
     from dovetail.assembly import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR, build_engine
 
@@ -37,6 +38,7 @@ def _engine() -> Engine:
     engine = build_engine(
         state_dir=os.environ.get("DOVETAIL_STATE_DIR") or DEFAULT_STATE_DIR, run_dir=run_dir
     )
+    engine.tracer.add_sink(tracelog.sink(run_dir), whole=True)
     settle(engine, run_dir)
     return engine
 
