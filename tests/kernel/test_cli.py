@@ -352,3 +352,55 @@ def test_many_that_publish_on_one_range_get_different_ports_of_it(web):
     done = web("network", "connect", "web", names[0], "--ifname", "eth7", "-p", "18000-18003:80")
     assert done.returncode == 1
     assert "no tcp port of the host from 18000 to 18003 is free" in done.stderr
+
+
+_FORMS = """
+network create web -d bridge --subnet 10.88.0.0/24 --subnet fd88::/64 --gateway 10.88.0.254 --gateway fd88::ff --ip-range 10.88.0.128/25 -o mtu=1400 --label a=b
+network create inner --internal
+network ls
+network inspect web inner
+sandbox create box
+sandbox create adopted --netns NETNS
+sandbox ls
+sandbox inspect box
+network connect web box --ip 10.88.0.200 --ip fd88::200 --ifname net0 --mac 02:00:00:00:00:07 --alias www -p 18080:80 -p 18443:443/tcp -p 10053:53/udp
+network connect inner adopted
+sandbox exec box -- ip -j link
+run --network web -p 18081:80 --ip 10.88.0.201 -- ip -j addr
+endpoint ls
+endpoint inspect box
+driver ls
+pool ls
+topology
+doctor
+trace --last 3
+version
+cni install --bin-dir BIN
+network disconnect web box
+sandbox rm box
+sandbox rm adopted
+network rm web inner
+""".strip().splitlines()
+
+
+def test_every_form_of_the_commands_gives_json(shell, host):
+    host.run("ip", "netns", "add", "mine")
+    places = {"NETNS": "/run/netns/mine", "BIN": f"{shell.directory}/bin"}
+    try:
+        for form in _FORMS:
+            words = [places.get(word, word) for word in form.split()]
+            assert shell.json(*words) is not None, form
+    finally:
+        host.run("ip", "netns", "del", "mine")
+    assert host.links().keys() == {"lo"}
+
+
+def test_names_ids_and_beginnings_of_ids_select(web):
+    identifier = web.json("network", "inspect", "web")[0]["id"]
+    sandbox = web.ok("sandbox", "create").strip()
+
+    for ref in ("web", identifier, identifier[:6]):
+        web.ok("network", "connect", ref, sandbox[:7])
+        (endpoint,) = web.json("endpoint", "ls")
+        assert web.json("endpoint", "inspect", endpoint["id"][:6])[0]["id"] == endpoint["id"]
+        web.ok("network", "disconnect", ref, sandbox)
