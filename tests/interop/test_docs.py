@@ -307,3 +307,27 @@ def test_no_page_has_commands_in_another_form() -> None:
 def test_a_page_asks_for_what_there_is_a_word_for(page: Path) -> None:
     for block in blocks_of(page):
         assert block.needs <= PROVIDED.keys() | NOT_HERE
+
+
+TEXTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def test_every_make_target_of_the_text_is_there() -> None:
+    targets = set(
+        re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
+
+    for page in TEXTS:
+        named = re.findall(r"(?:`|^    )make ([\w-]+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+        assert set(named) <= targets, page
+
+
+def test_every_command_that_the_text_names_is_there() -> None:
+    for page in TEXTS:
+        for line in re.findall(r"`dovetail ([^`]+)`", page.read_text(encoding="utf-8")):
+            command: Any = root
+            for word in line.split():
+                if not hasattr(command, "commands") or not re.fullmatch(r"[a-z]+", word):
+                    break
+                assert word in command.commands, f"{page}: dovetail {line}"
+                command = command.commands[word]

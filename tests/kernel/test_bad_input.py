@@ -6,6 +6,7 @@ store are as they were before.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -47,6 +48,7 @@ class Scene:
         for name, run_dir in (("bin", "run"), ("bin-alone", "alone")):
             install(f"{directory}/{name}", run_dir=f"{directory}/{run_dir}", state_dir=f"{directory}/state")
         (directory / "file").touch()
+        self.namespaces: list[str] = []
         self.bound = socket.create_server(("", 18081))
         self.network_id, self.endpoint_id = "d" * 64, "e" * 64
 
@@ -62,6 +64,7 @@ class Scene:
         """Make what is to be clashed with."""
         for name in ("pod", "other"):
             self.host.run("ip", "netns", "add", name)
+            self.namespaces.append(name)
         self.host.run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "up1")
         self.host.run("ip", "addr", "add", "10.55.0.1/16", "dev", "up0")
         self.host.run("ip", "link", "set", "up0", "up")
@@ -97,7 +100,7 @@ class Scene:
         self.daemon.kill()
         self.daemon.wait()
         self.bound.close()
-        for name in ("pod", "other"):
+        for name in self.namespaces:
             self.host.run("ip", "netns", "del", name, check=False)
         for mounted in self.directory.glob("*/netns/*"):
             self.host.run("umount", "-n", str(mounted), check=False)
@@ -185,15 +188,18 @@ class Scene:
         with closing(sqlite3.connect(f"{self.directory}/state/dovetail.db")) as database:
             # a cursor is where the search for the next free address begins
             rows = [row for row in database.iterdump() if not row.startswith('INSERT INTO "cursors"')]
-        places = {"host": ()} | {name: ("ip", "netns", "exec", name) for name in ("pod", "other")}
-        places |= {
-            path.name: ("nsenter", f"--net={path}") for path in sorted(self.directory.glob("*/netns/*"))
-        }
-        links = {
+        return {"rows": rows, "links": self.links(), "ruleset": self.host.nft("list", "ruleset")}
+
+    def links(self) -> dict[str, list[str]]:
+        """Give the names of the links in each namespace."""
+        found = [Path("/run/netns", name) for name in self.namespaces]
+        found += self.directory.glob("*/netns/*")
+        places: dict[str, tuple[str, ...]] = {"host": ()}
+        places |= {path.name: ("nsenter", f"--net={path}") for path in found}
+        return {
             name: sorted(link["ifname"] for link in json.loads(self.host.run(*prefix, "ip", "-j", "link")))
             for name, prefix in places.items()
         }
-        return {"rows": rows, "links": links, "ruleset": self.host.nft("list", "ruleset")}
 
 
 _MADE = (
@@ -599,3 +605,47 @@ def test_without_rights_the_cni_plugin_says_so_in_json(executables: str, scene: 
 
     assert answer.code == 5  # what the sentence names is whether Python may be run at all
     assert scene.state() == before
+
+
+def test_a_full_disk_is_one_sentence_at_every_door(host: Any) -> None:
+    with tempfile.TemporaryDirectory(prefix="dv-") as directory:
+        scene = Scene(host, Path(directory))
+        state = scene.directory / "state"
+        state.mkdir()
+        host.run("mount", "-n", "-t", "tmpfs", "-o", "size=1m", "none", str(state))
+        try:
+            scene.start()
+            assert scene.run("run", "network", "create", "web").returncode == 0
+            assert scene.run("run", "sandbox", "create", "free").returncode == 0
+            before = scene.links()
+            _fill(state)
+
+            answers = [
+                scene.cli("run", "network", "create", "x"),
+                scene.cli("alone", "network", "connect", "web", "free"),
+                scene.api("POST", "/v1/networks", {"name": "x"}),
+                scene.docker(POOL, docker_pool("10.7.0.0/24")),
+            ]
+
+            assert [answer.code for answer in answers] == [1, 1, 500, 500]
+            for answer in answers:
+                assert str(state) in answer.sentence
+                assert "no space left" in answer.sentence
+            assert scene.links() == before
+            (state / "junk").unlink()
+            assert scene.run("run", "network", "connect", "web", "free").returncode == 0
+            assert [row["name"] for row in scene.http("run/api.sock", "GET", "/v1/networks", b"")[1]] == [
+                "web"
+            ]
+        finally:
+            scene.end()
+            host.run("umount", "-n", str(state))
+
+
+def _fill(directory: Path) -> None:
+    """Leave no room, not even in the log that SQLite has written already."""
+    with closing(sqlite3.connect(directory / "dovetail.db", isolation_level=None)) as database:
+        database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    with open(directory / "junk", "wb", buffering=0) as junk, contextlib.suppress(OSError):
+        while True:
+            junk.write(bytes(4096))
