@@ -22,6 +22,8 @@ from typing import Any
 import pytest
 
 from dovetail.cni.install import install
+from dovetail.kernel.linux import LinuxKernel
+from dovetail.kernel.protocol import Netns
 
 _PATIENCE_S = 60.0
 
@@ -452,6 +454,21 @@ def _answers(path: str) -> bool:
             return connection.recv(100).startswith(b"HTTP/1.1 200")
     except OSError:
         return False
+
+
+@pytest.fixture
+def kernel(host: Any) -> Iterator[LinuxKernel]:
+    handle = LinuxKernel()
+    yield handle
+    handle.close()
+
+
+@pytest.fixture
+def box(kernel: LinuxKernel, tmp_path: Path) -> Iterator[Netns]:
+    path = str(tmp_path / "box")
+    with kernel.create_netns(path) as netns:
+        yield netns
+    kernel.delete_netns(path)
 
 
 @pytest.fixture

@@ -5,8 +5,6 @@ from __future__ import annotations
 import ipaddress
 import shutil
 import socket
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,21 +16,6 @@ from dovetail.kernel.netlink import Message
 from dovetail.kernel.protocol import Netns
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def kernel(host: Any) -> Iterator[LinuxKernel]:
-    handle = LinuxKernel()
-    yield handle
-    handle.close()
-
-
-@pytest.fixture
-def box(kernel: LinuxKernel, tmp_path: Path) -> Iterator[Netns]:
-    path = str(tmp_path / "box")
-    with kernel.create_netns(path) as netns:
-        yield netns
-    kernel.delete_netns(path)
 
 
 # -- sysctl ---------------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import threading
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -21,21 +20,6 @@ pytestmark = pytest.mark.root
 
 MAC = Mac("02:00:5e:10:00:01")
 HOST_MAC = Mac("fe:00:5e:10:00:01")
-
-
-@pytest.fixture
-def kernel(host: Any) -> Iterator[LinuxKernel]:
-    handle = LinuxKernel()
-    yield handle
-    handle.close()
-
-
-@pytest.fixture
-def box(kernel: LinuxKernel, tmp_path: Path) -> Iterator[Netns]:
-    path = str(tmp_path / "box")
-    with kernel.create_netns(path) as netns:
-        yield netns
-    kernel.delete_netns(path)
 
 
 def address(text: str) -> Any:
@@ -331,81 +315,6 @@ def test_a_route_over_several_links_is_listed_for_each(host: Any, kernel: LinuxK
 def test_a_fresh_namespace_has_no_routes(kernel: LinuxKernel, box: Netns) -> None:
     with kernel.inside(box) as inner:
         assert inner.routes() == []
-
-
-# -- batches --------------------------------------------------------------------------------------
-
-
-def test_a_batch_may_use_the_links_it_makes(host: Any, kernel: LinuxKernel, box: Netns) -> None:
-    with kernel.batch():
-        kernel.add_bridge("br0", mtu=1400)
-        kernel.set_link("br0", up=True)
-        kernel.add_address("br0", address("10.0.0.1/24"))
-        kernel.add_veth(LinkSpec("v0", master="br0", up=True), LinkSpec("eth0", netns=box, up=True))
-        kernel.add_route("br0", route("10.9.0.0/16", "10.0.0.2"))
-        kernel.add_veth(LinkSpec("gone"), LinkSpec("gone-too"))
-        kernel.delete_links(["gone"])
-        assert set(host.links()) == {"lo"}
-
-    assert set(host.links()) == {"lo", "br0", "v0"}
-    assert host.links()["v0"]["master"] == "br0"
-    assert "UP" in host.links(box.path)["eth0"]["flags"]
-    assert host.ip("route", "show", "10.9.0.0/16")[0]["gateway"] == "10.0.0.2"
-
-
-def test_a_batch_goes_on_past_a_failure_and_raises_the_first(host: Any, kernel: LinuxKernel) -> None:
-    kernel.add_bridge("br0")
-
-    def queue() -> None:
-        with kernel.batch():
-            kernel.add_bridge("br0")
-            kernel.add_address("missing", address("10.0.0.1/24"))
-            kernel.add_bridge("br1")
-
-    with pytest.raises(AlreadyExists, match="br0"):
-        queue()
-
-    assert set(host.links()) == {"lo", "br0", "br1"}
-
-
-def test_a_batch_whose_block_fails_sends_nothing(host: Any, kernel: LinuxKernel) -> None:
-    def queue() -> None:
-        with kernel.batch():
-            kernel.add_bridge("br0")
-            raise LookupError
-
-    with pytest.raises(LookupError):
-        queue()
-    kernel.add_bridge("br1")
-
-    assert set(host.links()) == {"lo", "br1"}
-
-
-def test_a_batch_within_a_batch_is_part_of_it(host: Any, kernel: LinuxKernel) -> None:
-    with kernel.batch():
-        with kernel.batch():
-            kernel.add_bridge("br0")
-        assert set(host.links()) == {"lo"}
-
-    assert set(host.links()) == {"lo", "br0"}
-
-
-def test_a_batch_belongs_to_its_thread(host: Any, kernel: LinuxKernel) -> None:
-    with kernel.batch():
-        kernel.add_bridge("br0")
-        in_threads(lambda number: kernel.add_bridge(f"other{number}"), 1)
-        assert set(host.links()) == {"lo", "other0"}
-
-
-def test_a_train_of_hundreds_arrives(host: Any, kernel: LinuxKernel) -> None:
-    kernel.add_bridge("br0")
-
-    with kernel.batch():
-        for number in range(1500):
-            kernel.add_address("br0", address(f"10.1.{number // 250}.{number % 250 + 1}/16"))
-
-    assert len(host.ip("addr", "show", "dev", "br0")[0]["addr_info"]) == 1500
-    assert len(kernel.addresses("br0")) == 1500
 
 
 # -- errors ---------------------------------------------------------------------------------------
