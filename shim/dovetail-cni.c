@@ -27,11 +27,19 @@
 #define ANSWER_MAX (64u << 20)
 
 extern char **environ;
+static const char *unanswered = "it broke off or took too long";
 static char run_dir[PATH_MAX] = "/run/dovetail", state_dir[PATH_MAX] = "/var/lib/dovetail", python[PATH_MAX] = "python3";
 
 static void failed(int code, const char *message)
 {
-	printf("{\"cniVersion\": \"1.1.0\", \"code\": %d, \"msg\": \"dovetail: %s\"}\n", code, message);
+	printf("{\"cniVersion\": \"1.1.0\", \"code\": %d, \"msg\": \"dovetail: ", code);
+	for (; *message; message++) {
+		if ((unsigned char)*message < ' ')
+			printf("\\u%04x", (unsigned char)*message);
+		else
+			printf(*message == '"' || *message == '\\' ? "\\%c" : "%c", *message);
+	}
+	puts("\"}");
 	exit(1);
 }
 
@@ -94,6 +102,7 @@ static char *read_input(size_t *length)
 
 static void fall_back(const char *type, const char *input, size_t length)
 {
+	static char message[2 * PATH_MAX + 256];
 	char *arguments[] = {python, "-I", "-m", "dovetail.cli.plugin_main", NULL};
 	int memory = memfd_create("cni", MFD_CLOEXEC);
 	if (memory < 0 || write(memory, input, length) != (ssize_t)length || lseek(memory, 0, SEEK_SET) || dup2(memory, 0) < 0)
@@ -102,7 +111,10 @@ static void fall_back(const char *type, const char *input, size_t length)
 	setenv("DOVETAIL_RUN_DIR", run_dir, 1);
 	setenv("DOVETAIL_STATE_DIR", state_dir, 1);
 	execvp(python, arguments);
-	failed(5, "no daemon answers, and the Python engine cannot be started");
+	snprintf(message, sizeof message, "no daemon answers on %s/cni.sock (%s), and %s cannot be started (%s):"
+		" start the daemon, or install the plugins again with: dovetail cni install",
+		run_dir, unanswered, python, strerror(errno));
+	failed(5, message);
 }
 
 static int wait_for(int fd, short events, int timeout_ms)
@@ -182,8 +194,10 @@ static int call_daemon(void)
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/cni.sock", run_dir) >= (int)sizeof address.sun_path ||
-	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address))
+	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
+		unanswered = strerror(errno);
 		return -1;
+	}
 	return fd;
 }
 
@@ -230,8 +244,12 @@ int main(int argc, char **argv)
 	memcpy(request + used, input, input_length);
 
 	if (fd < 0 || send_request(fd, request, total, netns) || receive(fd, answer, sizeof answer, timeout_ms) ||
-	    answer[0] == FALLBACK || answer[1] > ANSWER_MAX || answer[2] > ANSWER_MAX)
+	    answer[1] > ANSWER_MAX || answer[2] > ANSWER_MAX)
 		fall_back(type, input, input_length);
+	if (answer[0] == FALLBACK) {
+		unanswered = "it is in another network namespace";
+		fall_back(type, input, input_length);
+	}
 	if (!(body = malloc((size_t)answer[1] + answer[2] + 1)) ||
 	    receive(fd, body, (size_t)answer[1] + answer[2], timeout_ms))
 		fall_back(type, input, input_length);
