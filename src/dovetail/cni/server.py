@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import struct
+from collections.abc import Callable
 
 from dovetail.cni.frame import FALLBACK, MAGIC, REQUEST, REQUEST_BYTES, pack_answer
 from dovetail.cni.plugin import run
@@ -25,9 +26,12 @@ _log = logging.getLogger("dovetail")
 class ShimServer:
     """Answers the shims that connect to `listening`; only root and the daemon's own user may."""
 
-    def __init__(self, listening: socket.socket, engine: Engine) -> None:
+    def __init__(
+        self, listening: socket.socket, engine: Engine, begin: Callable[[], None] = lambda: None
+    ) -> None:
+        """Serve `engine`; `begin` is called on each thread that does, as it starts."""
         self._engine = engine
-        self._workers = Workers(listening, self._serve)
+        self._workers = Workers(listening, self._serve, begin)
         own = os.stat(_OWN)
         self._namespace = (own.st_dev, own.st_ino)
 
@@ -42,14 +46,15 @@ class ShimServer:
     def _serve(self, connection: socket.socket) -> None:
         fds: list[int] = []
         connection.settimeout(_CALL_S)
+        self._engine.tracer.hold_back()
         try:
-            with self._engine.tracer.after_answer():
-                self._answer(connection, fds)
+            self._answer(connection, fds)
         except (OSError, ValueError) as exc:
             _log.warning("cni call broke off", extra={"fields": {"error": str(exc)}})
         except Exception:  # the edge: one bad call must not take a thread's traceback to the runtime
             _log.exception("cni call failed")
         finally:
+            self._engine.tracer.let_go()
             for fd in fds:
                 os.close(fd)
 

@@ -25,9 +25,16 @@ _MOST = 128  # at once; what comes beyond waits in the socket's backlog
 class Workers:
     """Call `serve` with each connection to `listening`, on as many threads as there are calls at once."""
 
-    def __init__(self, listening: socket.socket, serve: Callable[[socket.socket], None]) -> None:
+    def __init__(
+        self,
+        listening: socket.socket,
+        serve: Callable[[socket.socket], None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Prepare; `begin` is called on each thread as it starts."""
         self._listening = listening
         self._serve = serve
+        self._begin = begin
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         self._lock = threading.Lock()
         self._threads: set[threading.Thread] = set()
@@ -40,7 +47,9 @@ class Workers:
         with self._lock:
             for _ in range(_READY):
                 self._add()
-        select.select([self._stop_read], [], [])
+        poller = select.poll()  # select() knows descriptors up to 1023 only
+        poller.register(self._stop_read, select.POLLIN)
+        poller.poll()
 
     def stop(self, timeout_s: float) -> None:
         """Stop accepting, and wait for the calls under way."""
@@ -61,6 +70,7 @@ class Workers:
 
     def _work(self) -> None:
         try:
+            self._begin()
             with select.epoll() as poller:
                 poller.register(self._listening.fileno(), select.EPOLLIN | select.EPOLLEXCLUSIVE)
                 poller.register(self._stop_read, select.EPOLLIN)

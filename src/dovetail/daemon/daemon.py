@@ -34,6 +34,7 @@ from dovetail.daemon.systemd import notify
 from dovetail.daemon.watcher import FirewallWatcher
 from dovetail.engine.engine import Engine
 from dovetail.errors import DovetailError, PermissionDenied
+from dovetail.kernel.netns import stay
 from dovetail.model.codec import encode
 
 __all__ = ["run"]
@@ -118,7 +119,7 @@ def _serve(sockets: dict[str, Listening], engine: Engine, counters: Metrics) -> 
     services = []
     for name, listening in sockets.items():
         if name == "cni":
-            shims = ShimServer(listening.socket, engine)
+            shims = ShimServer(listening.socket, engine, begin=stay)
             serve, shutdown = shims.serve_forever, shims.shutdown
         else:
             application = _api(engine, counters) if name == "api" else _docker(engine)

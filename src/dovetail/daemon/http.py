@@ -71,9 +71,11 @@ class HttpServer:
     def serve_forever(self) -> None:
         """Accept until `shutdown`."""
         self._listening.setblocking(False)
+        poller = select.poll()
+        for descriptor in (self._listening.fileno(), self._stop_read):
+            poller.register(descriptor, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._listening.fileno(), self._stop_read], [], [])
-            if self._stop_read in ready:
+            if self._stop_read in dict(poller.poll()):
                 return
             try:
                 connection, _ = self._listening.accept()

@@ -57,7 +57,10 @@ class FirewallWatcher:
     def _wait(self, timeout_s: float) -> tuple[bool, bool]:
         """Say whether there is news, and whether it is time to stop; neither when the time is up."""
         news = self._events.fileno()
-        ready, _, _ = select.select([news, self._stop_read], [], [], timeout_s)
+        poller = select.poll()
+        for descriptor in (news, self._stop_read):
+            poller.register(descriptor, select.POLLIN)
+        ready = dict(poller.poll(timeout_s * 1000))
         return news in ready, self._stop_read in ready
 
     def _settle(self) -> bool:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import functools
 from contextlib import ExitStack
 
 import msgspec
@@ -174,7 +175,13 @@ class BridgeDriver:
 
 
 def _options(network: Network) -> BridgeOptions:
-    return read_options(network.options, ipv6=any(subnet.subnet.version == _V6 for subnet in network.subnets))
+    ipv6 = any(subnet.subnet.version == _V6 for subnet in network.subnets)
+    return _remembered(tuple(network.options.items()), ipv6)
+
+
+@functools.lru_cache(maxsize=256)
+def _remembered(options: tuple[tuple[str, str], ...], ipv6: bool) -> BridgeOptions:
+    return read_options(dict(options), ipv6=ipv6)
 
 
 def _owner(link: Link, network: Network) -> bool:
@@ -251,7 +258,7 @@ def _bridge_mac(network: Network) -> Mac:
 
 def _host_mac(endpoint: Endpoint) -> Mac:
     """Give the host's end a high MAC: an adopted bridge takes the lowest of its ports' and must keep its own."""
-    return Mac("fe" + Mac.derived(f"host/{endpoint.id}")[2:])
+    return Mac.derived(f"host/{endpoint.id}", first=0xFE)
 
 
 def _veth(

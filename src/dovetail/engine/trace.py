@@ -11,8 +11,8 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from types import TracebackType
 
 import msgspec
@@ -81,17 +81,15 @@ class Tracer:
         if step is not None:
             step.detail = {**step.detail, key: value}
 
-    @contextmanager
-    def after_answer(self) -> Iterator[None]:
-        """Tell the sinks of what this thread finishes when the ``with`` ends: the caller has its answer by then."""
-        waiting: list[tuple[Step, _Writing]] = []
-        self._thread.waiting = waiting
-        try:
-            yield
-        finally:
-            self._thread.waiting = None
-            for step, writing in waiting:
-                self._tell(step, writing)
+    def hold_back(self) -> None:
+        """Keep what this thread finishes from the sinks until `let_go`: the caller has its answer by then."""
+        self._thread.waiting = []
+
+    def let_go(self) -> None:
+        """Tell the sinks of what was held back."""
+        waiting, self._thread.waiting = self._thread.waiting or [], None
+        for step, writing in waiting:
+            self._tell(step, writing)
 
     def add_sink(self, sink: Callable[[Step], None], *, whole: bool = False) -> None:
         """Hand each finished root step to `sink` as well (metrics, the log; a file takes it `whole`, in all detail)."""

@@ -6,8 +6,9 @@ Reading verbs pass through untouched; each changing one becomes a ``kernel`` ste
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import TracebackType
 from typing import Any, cast
 
 from dovetail.engine.trace import Step, Tracer
@@ -49,39 +50,75 @@ class _TracedKernel:
         self._kernel = kernel
         self._tracer = tracer
 
-    def __getattr__(self, verb: str) -> Any:
-        attribute = getattr(self._kernel, verb)
-        if verb not in _CHANGES:
-            return attribute
-        wrapped = self._step(verb, attribute)
-        self.__dict__[verb] = wrapped
-        return wrapped
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._kernel, name)
 
-    def _step(self, verb: str, call: Callable[..., Any]) -> Callable[..., Any]:
+    def inside(self, netns: Netns) -> AbstractContextManager[Kernel]:
+        return _Inside(self._kernel.inside(netns), self._tracer)
+
+    def batch(self) -> AbstractContextManager[None]:
+        return _Batch(self._tracer.step("kernel", _BATCH), self._kernel.batch())
+
+
+class _Inside:
+    """The ``with`` of a traced handle to another namespace."""
+
+    __slots__ = ("_manager", "_tracer")
+
+    def __init__(self, manager: AbstractContextManager[Kernel], tracer: Tracer) -> None:
+        self._manager = manager
+        self._tracer = tracer
+
+    def __enter__(self) -> Kernel:
+        return traced(self._manager.__enter__(), self._tracer)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> bool | None:
+        return self._manager.__exit__(kind, exc, traceback)
+
+
+class _Batch:
+    """The ``with`` of a traced batch: what is collected is sent before the step ends."""
+
+    __slots__ = ("_batch", "_step")
+
+    def __init__(self, step: AbstractContextManager[Step], batch: AbstractContextManager[None]) -> None:
+        self._step = step
+        self._batch = batch
+
+    def __enter__(self) -> None:
+        self._step.__enter__()
+        self._batch.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            self._batch.__exit__(kind, exc, traceback)
+        except BaseException as failed:
+            self._step.__exit__(type(failed), failed, failed.__traceback__)
+            raise
+        self._step.__exit__(kind, exc, traceback)
+
+
+def _traced_verb(verb: str) -> Callable[..., Any]:
+    def call(self: _TracedKernel, *args: Any, **kwargs: Any) -> Any:
         tracer = self._tracer
+        batch = tracer.innermost()
+        if batch is not None and batch.name == _BATCH:
+            # it has no time of its own: all are sent at the end
+            tracer.describe(batch, lambda: _and(batch, describe(verb, *args, **kwargs)))
+            return getattr(self._kernel, verb)(*args, **kwargs)
+        with tracer.step("kernel", verb) as step:
+            tracer.describe(step, lambda: _and(step, describe(verb, *args, **kwargs)))
+            return getattr(self._kernel, verb)(*args, **kwargs)
 
-        def traced_verb(*args: Any, **kwargs: Any) -> Any:
-            batch = tracer.innermost()
-            if (
-                batch is not None and batch.name == _BATCH
-            ):  # it has no time of its own: all are sent at the end
-                tracer.describe(batch, lambda: _and(batch, describe(verb, *args, **kwargs)))
-                return call(*args, **kwargs)
-            with tracer.step("kernel", verb) as step:
-                tracer.describe(step, lambda: _and(step, describe(verb, *args, **kwargs)))
-                return call(*args, **kwargs)
+    return call
 
-        return traced_verb
 
-    @contextmanager
-    def inside(self, netns: Netns) -> Iterator[Kernel]:
-        with self._kernel.inside(netns) as kernel:
-            yield traced(kernel, self._tracer)
-
-    @contextmanager
-    def batch(self) -> Iterator[None]:
-        with self._tracer.step("kernel", _BATCH), self._kernel.batch():
-            yield
+for _verb in _CHANGES:
+    setattr(_TracedKernel, _verb, _traced_verb(_verb))
 
 
 def _and(step: Step, commands: Sequence[str]) -> dict[str, str]:

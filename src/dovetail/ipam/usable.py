@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+
 from dovetail.errors import InvalidArgument
 from dovetail.model.addresses import IPAddress, IPNetwork
 
 __all__ = ["check_usable", "usable"]
 
 
+@functools.lru_cache(maxsize=256)
 def usable(subnet: IPNetwork) -> tuple[int, int]:
     """Give the first and the last address of `subnet` that a host may have.
 

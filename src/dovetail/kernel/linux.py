@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from threading import local
+from types import TracebackType
 from typing import TypeVar
 
 from dovetail.errors import AlreadyExists, DovetailError
@@ -46,6 +47,23 @@ class _Batches(local):
     """What a thread collects, while it does."""
 
     operations: list[Operation] | None = None
+
+
+class _Batch:
+    """The ``with`` of `LinuxKernel.batch`; like the other two in every attachment a class, which costs half of a generator."""
+
+    __slots__ = ("_kernel",)
+
+    def __init__(self, kernel: LinuxKernel) -> None:
+        self._kernel = kernel
+
+    def __enter__(self) -> None:
+        self._kernel.collect()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._kernel.send_collected(wanted=exc is None)
 
 
 class LinuxKernel:
@@ -108,31 +126,32 @@ class LinuxKernel:
         """Unmount and remove `path`; see `netns.delete`."""
         netns.delete(path)
 
-    @contextmanager
-    def inside(self, netns: Netns) -> Iterator[Kernel]:
+    def inside(self, netns: Netns) -> AbstractContextManager[Kernel]:
         """Give a handle to `netns`; needs CAP_SYS_ADMIN where that is another than the thread's."""
-        inner = LinuxKernel(netns)
-        try:
-            yield inner
-        finally:
-            inner.close()
+        return LinuxKernel(netns)
 
-    @contextmanager
-    def batch(self) -> Iterator[None]:
+    def __enter__(self) -> LinuxKernel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def batch(self) -> AbstractContextManager[None]:
         """Collect this thread's link, address and route verbs until the block ends; a block that fails sends none.
 
         Within another batch it is part of that one.
         """
-        if self._batches.operations is not None:
-            yield
-            return
-        operations: list[Operation] = []
-        self._batches.operations = operations
-        try:
-            yield
-        finally:
-            self._batches.operations = None
-        self._send(operations)
+        return nullcontext() if self._batches.operations is not None else _Batch(self)
+
+    def collect(self) -> None:
+        """Begin a batch; `batch` does, and `send_collected` ends it."""
+        self._batches.operations = []
+
+    def send_collected(self, *, wanted: bool) -> None:
+        """End the batch and send it, if it is still `wanted`."""
+        operations, self._batches.operations = self._batches.operations, None
+        if wanted and operations:
+            self._send(operations)
 
     def _do(self, operation: Operation) -> None:
         collecting = self._batches.operations

@@ -13,8 +13,8 @@ import functools
 import os
 import socket
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+from contextlib import AbstractContextManager
 from threading import Thread
 
 from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, KernelError, PermissionDenied
@@ -22,7 +22,7 @@ from dovetail.kernel.netlink import NetlinkSocket, Refusal
 from dovetail.kernel.protocol import Netns
 from dovetail.kernel.rtnl import set_link
 
-__all__ = ["LinuxNetns", "create", "delete", "entered", "open_netns", "present"]
+__all__ = ["LinuxNetns", "create", "delete", "entered", "open_netns", "present", "stay"]
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _NS_GET_NSTYPE = 0xB703  # _IO(NSIO, 0x3), include/uapi/linux/nsfs.h
@@ -124,27 +124,62 @@ def _nsfs_device() -> int:
     return os.stat(_THREAD_NETNS).st_dev
 
 
-@contextmanager
-def entered(netns: Netns) -> Iterator[None]:
+def entered(netns: Netns) -> AbstractContextManager[None]:
     """Put the calling thread into `netns` and back; a thread that cannot come back ends the process.
 
     For moments only: opening a socket or a file below /proc/sys/net, starting a process. Costs 0.01 ms, or
     nothing where the thread is there already. Needs CAP_SYS_ADMIN (raises PermissionDenied).
     """
-    before = os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        if os.fstat(before).st_ino == netns.inode:
-            yield
+    return _Entered(netns)
+
+
+def stay() -> None:
+    """Promise that the calling thread changes its namespace by `entered` alone, which then need not look where it is."""
+    _thread.home = present()
+
+
+class _Thread(threading.local):
+    """Where the thread is, if it has promised to `stay`."""
+
+    home: LinuxNetns | None = None
+
+
+_thread = _Thread()
+
+
+class _Entered:
+    """The ``with`` of `entered`."""
+
+    __slots__ = ("_back", "_netns", "_opened")
+
+    def __init__(self, netns: Netns) -> None:
+        self._netns = netns
+        self._back = self._opened = -1
+
+    def __enter__(self) -> None:
+        if _thread.home is not None:
+            here, inode = _thread.home.fileno(), _thread.home.inode
+        else:
+            here = self._opened = os.open(_THREAD_NETNS, os.O_RDONLY | os.O_CLOEXEC)
+            inode = os.fstat(here).st_ino
+        if inode == self._netns.inode:
             return
-        _setns(netns)
         try:
-            yield
-        finally:
-            if _libc.setns(before, _CLONE_NEWNET) != 0:
-                # going on would change the wrong namespace, perhaps the host's
-                os._exit(_EXIT_LOST)
-    finally:
-        os.close(before)
+            _setns(self._netns)
+        except BaseException:
+            self._close()
+            raise
+        self._back = here
+
+    def __exit__(self, *exc: object) -> None:
+        if self._back >= 0 and _libc.setns(self._back, _CLONE_NEWNET) != 0:
+            # going on would change the wrong namespace, perhaps the host's
+            os._exit(_EXIT_LOST)
+        self._close()
+
+    def _close(self) -> None:
+        if self._opened >= 0:
+            os.close(self._opened)
 
 
 def _setns(netns: Netns) -> None:

@@ -39,9 +39,9 @@ class Mac(str):
         return cls(octets.hex(":"))
 
     @classmethod
-    def derived(cls, seed: str) -> Mac:
-        """Make a stable locally administered MAC from `seed`: the same seed, the same address."""
-        return _derived(seed)
+    def derived(cls, seed: str, *, first: int = 0) -> Mac:
+        """Make a stable locally administered MAC from `seed`: the same seed, the same address. `first` fixes its first octet."""
+        return _derived(seed, first)
 
     def packed(self) -> bytes:
         """Give the six octets."""
@@ -49,7 +49,7 @@ class Mac(str):
 
 
 @functools.lru_cache(maxsize=1024)
-def _derived(seed: str) -> Mac:
+def _derived(seed: str, first: int) -> Mac:
     octets = bytearray(hashlib.sha256(seed.encode()).digest()[:6])
-    octets[0] = (octets[0] & 0xFC) | 0x02  # unicast, locally administered (IEEE 802-2014 §8.2)
-    return Mac(octets.hex(":"))
+    octets[0] = first or (octets[0] & 0xFC) | 0x02  # unicast, locally administered (IEEE 802-2014 §8.2)
+    return str.__new__(Mac, octets.hex(":"))

@@ -29,6 +29,8 @@ __all__ = [
 ]
 
 _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,127}")
+_CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
+_NOT_IN_IFNAME = re.compile(r"[\s/:%\x00]")
 _IFNAME_MAX = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
 ALIAS_PREFIX = "dovetail:"
 
@@ -50,7 +52,7 @@ def check_name(kind: str, name: str, *, where: str = "") -> str:
 
 def check_container_id(container_id: str, *, where: str = "CNI_CONTAINERID") -> str:
     """Give a CNI container id back if it is well formed (SPEC 1.1.0 "Parameters")."""
-    if not re.fullmatch(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*", container_id):
+    if not _CONTAINER_ID.fullmatch(container_id):
         raise InvalidArgument(f"{container_id!r} is not a valid container id", where=where)
     return container_id
 
@@ -61,7 +63,7 @@ def check_ifname(ifname: str, *, where: str = "") -> str:
         not ifname
         or len(ifname.encode()) > _IFNAME_MAX
         or ifname in {".", ".."}
-        or re.search(r"[\s/:%\x00]", ifname)
+        or _NOT_IN_IFNAME.search(ifname)
     ):
         raise InvalidArgument(
             f"{ifname!r} is not a valid interface name",
