@@ -3,8 +3,9 @@
  * Reads CNI_* and standard input, opens CNI_NETNS, sends all of it over <run-dir>/cni.sock with the open
  * descriptor (SCM_RIGHTS), prints the answer and exits with its status. The frame is described in
  * src/dovetail/cni/frame.py. It falls back to `python -I -m dovetail.cli.plugin_main` when no daemon
- * answers or the daemon is in another network namespace. Paths come from the file `.dovetail` beside the
- * executable (run_dir=, state_dir=, python=); DOVETAIL_RUN_DIR and DOVETAIL_STATE_DIR override it.
+ * answers or the daemon is in another network namespace. Where the daemon is was compiled in; what else the
+ * fallback needs is in the file `.dovetail` beside the executable (run_dir=, state_dir=, python=), so that a call that
+ * the daemon answers reads no file. DOVETAIL_RUN_DIR and DOVETAIL_STATE_DIR override both.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -28,7 +29,10 @@
 
 extern char **environ;
 static const char *unanswered = "it broke off or took too long";
-static char run_dir[PATH_MAX] = "/run/dovetail", state_dir[PATH_MAX] = "/var/lib/dovetail", python[PATH_MAX] = "python3";
+#ifndef RUN_DIR
+#define RUN_DIR "/run/dovetail"
+#endif
+static char run_dir[PATH_MAX] = RUN_DIR, state_dir[PATH_MAX] = "/var/lib/dovetail", python[PATH_MAX] = "python3";
 
 static void failed(int code, const char *message)
 {
@@ -64,14 +68,11 @@ static void read_settings(void)
 		length = read(fd, text, sizeof text - 1);
 		text[length > 0 ? length : 0] = 0;
 		for (line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
-			setting(line, "run_dir", run_dir);
 			setting(line, "state_dir", state_dir);
 			setting(line, "python", python);
 		}
 		close(fd);
 	}
-	if (getenv("DOVETAIL_RUN_DIR"))
-		snprintf(run_dir, sizeof run_dir, "%s", getenv("DOVETAIL_RUN_DIR"));
 	if (getenv("DOVETAIL_STATE_DIR"))
 		snprintf(state_dir, sizeof state_dir, "%s", getenv("DOVETAIL_STATE_DIR"));
 }
@@ -104,6 +105,7 @@ static void fall_back(const char *type, const char *input, size_t length)
 {
 	static char message[2 * PATH_MAX + 256];
 	char *arguments[] = {python, "-I", "-m", "dovetail.cli.plugin_main", NULL};
+	read_settings();
 	int memory = memfd_create("cni", MFD_CLOEXEC);
 	if (memory < 0 || write(memory, input, length) != (ssize_t)length || lseek(memory, 0, SEEK_SET) || dup2(memory, 0) < 0)
 		failed(5, "the configuration cannot be passed on");
@@ -193,6 +195,8 @@ static int call_daemon(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (getenv("DOVETAIL_RUN_DIR"))
+		snprintf(run_dir, sizeof run_dir, "%s", getenv("DOVETAIL_RUN_DIR"));
 	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/cni.sock", run_dir) >= (int)sizeof address.sun_path ||
 	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
 		unanswered = strerror(errno);
@@ -215,7 +219,6 @@ int main(int argc, char **argv)
 
 	snprintf(name, sizeof name, "%s", argc > 0 ? argv[0] : "dovetail");
 	type = basename(name);
-	read_settings();
 	fd = call_daemon();
 	if (command && strcmp(command, "VERSION"))
 		input = read_input(&input_length);

@@ -30,8 +30,8 @@ def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.exe
     """Install the shim under every plugin name; gives the paths.
 
     Compiles the C shim where there is a compiler, else installs the Python stand-in. Files appear by
-    rename, so that a runtime never executes half of one. Beside them goes ``.dovetail``, which tells
-    the shim run_dir, state_dir and the Python that has dovetail.
+    rename, so that a runtime never executes half of one. The C shim has `run_dir` compiled in; beside it goes
+    ``.dovetail``, which tells state_dir and the Python that has dovetail, and the stand-in its run_dir.
     """
     for value in (run_dir, state_dir, python):
         if "\n" in value:
@@ -39,7 +39,7 @@ def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.exe
     try:
         os.makedirs(bin_dir, mode=0o755, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=bin_dir, prefix=".dovetail-") as scratch:
-            shim = _build(scratch)
+            shim = _build(scratch, os.path.abspath(run_dir))
             settings = os.path.join(scratch, "settings")
             Path(settings).write_text(
                 f"run_dir={os.path.abspath(run_dir)}\nstate_dir={os.path.abspath(state_dir)}\npython={python}\n",
@@ -59,13 +59,13 @@ def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.exe
         raise _denied(bin_dir, exc) from exc
 
 
-def _build(scratch: str) -> str:
+def _build(scratch: str, run_dir: str) -> str:
     source = _source("dovetail-cni.c")
     target = os.path.join(scratch, "shim")
     for compiler, *flags in _COMPILERS:
         if source is None or shutil.which(compiler) is None:
             continue
-        command = [compiler, "-O2", *flags, "-o", target, str(source)]
+        command = [compiler, "-O2", f"-DRUN_DIR={_c_string(run_dir)}", *flags, "-o", target, str(source)]
         done = subprocess.run(command, capture_output=True, timeout=_COMPILE_S, check=False)
         if done.returncode == 0:
             return target
@@ -73,6 +73,11 @@ def _build(scratch: str) -> str:
     if stand_in is None:
         raise KernelError("neither the C shim nor its stand-in is in this installation", 2)  # ENOENT
     return str(stand_in)
+
+
+def _c_string(text: str) -> str:
+    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _source(name: str) -> Path | None:
