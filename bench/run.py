@@ -6,7 +6,7 @@ a way attaches and detaches five times in a row, as a node has one kind of plugi
 What counts are the ratios of the medians; single times of a shared machine say little. Everything happens
 in a private host (network, mounts, processes, /run), which ends with the run. Needs root.
 
-usage: bench/run.py [--repeats N] [--turn N] [--json FILE]
+usage: bench/run.py [--repeats N] [--turn N] [--check] [--json FILE]
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ PAIRS = [
 
 
 def main() -> int:
-    """Measure, print, and say by the exit status whether the ratios asked for were reached."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -56,6 +56,7 @@ def main() -> int:
     parser.add_argument(
         "--turn", type=int, default=5, help="repeats in a row before another way's turn (default: 5)"
     )
+    parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is not reached")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there, in milliseconds")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
@@ -67,7 +68,8 @@ def main() -> int:
     sys.stdout.write(render(result))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    return 0 if all(row["reached"] is not False for row in result["ratios"]) else 1
+    reached = all(row["reached"] is not False for row in result["ratios"])
+    return 0 if reached or not arguments.check else 1
 
 
 def enter_private_host() -> int:
@@ -206,7 +208,7 @@ def render(result: dict[str, Any]) -> str:
         goal = "" if row["goal"] is None else f"   goal ADD 1 : {1 / row['goal']:.0f}"
         verdict = {True: ", reached", False: ", NOT reached", None: ""}[row["reached"]]
         lines.append(
-            f"{row['what']:40}{'1 :':>5}{1 / row['ADD']:4.0f}{'1 :':>5}{1 / row['DEL']:4.0f}{goal}{verdict}"
+            f"{row['what']:40}{'1 :':>4}{1 / row['ADD']:5.1f}{'1 :':>4}{1 / row['DEL']:5.1f}{goal}{verdict}"
         )
     lines += [
         "",

@@ -20,6 +20,7 @@ _TABLE: tuple[tuple[str, tuple[str, ...], Callable[[str], object] | None], ...] 
     ("CNI_IFNAME", _ATTACHMENT, lambda name: check_ifname(name, where="CNI_IFNAME")),
 )
 """Variable, the verbs that need it, what checks its form."""
+_NEEDED = {verb: [(name, check) for name, verbs, check in _TABLE if verb in verbs] for verb in VERBS}
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,15 +39,15 @@ def read_environment(environ: Mapping[str, str]) -> Environment:
     command = environ.get("CNI_COMMAND", "")
     if command not in VERBS:
         raise CniError(BAD_ENVIRONMENT, f"unknown CNI_COMMAND: {command}", f"there are {' '.join(VERBS)}")
-    missing = [name for name, verbs, _ in _TABLE if command in verbs and not environ.get(name)]
+    missing = [name for name, _ in _NEEDED[command] if not environ.get(name)]
     if missing:
         raise CniError(BAD_ENVIRONMENT, f"required env variables [{','.join(missing)}] missing")
-    for name, verbs, check in _TABLE:
-        if check is not None and command in verbs:
-            try:
+    try:
+        for name, check in _NEEDED[command]:
+            if check is not None:
                 check(environ[name])
-            except InvalidArgument as exc:
-                raise CniError(BAD_ENVIRONMENT, str(exc)) from exc
+    except InvalidArgument as exc:
+        raise CniError(BAD_ENVIRONMENT, str(exc)) from exc
     return Environment(
         command=command,
         container_id=environ.get("CNI_CONTAINERID", ""),

@@ -35,6 +35,7 @@ class Endpoints:
         self._core = core
         self._firewall = firewall
         self._holdings = Holdings(core, addresses)
+        self._ids: dict[str, str] = {}
 
     def attach(self, network: str, spec: EndpointSpec, *, netns: Netns, sandbox: Sandbox) -> Attachment:
         """Create an endpoint and join it to `netns` under ``spec.owner.ifname`` (CNI's ADD).
@@ -43,15 +44,27 @@ class Endpoints:
         id is derived from ``spec.owner``, see `ids.endpoint_id`. What a crashed attachment of the same id
         left is removed first. Raises AlreadyExists where it is attached already.
         """
+        remembered = self._ids.get(network)
+        if remembered is not None:
+            try:
+                return self._attach(network, remembered, spec, netns, sandbox)
+            except NotFound as exc:
+                if exc.kind != "network":
+                    raise
+                self._ids.pop(network, None)  # it was deleted; perhaps another has the name
+        return self._attach(network, self._find(network), spec, netns, sandbox)
+
+    def _attach(
+        self, ref: str, network_id: str, spec: EndpointSpec, netns: Netns, sandbox: Sandbox
+    ) -> Attachment:
         core = self._core
         ifname = check_ifname(spec.owner.ifname, where="$.ifname")
-        found = core.store.find_network(network)
         identifier = spec.id or derive_endpoint_id(spec.owner)
         with (
-            core.tracer.step("engine", "attach", network=found.name, ifname=ifname),
-            self._locked(found.id, identifier),
+            core.tracer.step("engine", "attach", network=ref, ifname=ifname),
+            self._locked(network_id, identifier),
         ):
-            found = self._active(found.id)
+            found = self._active(network_id)
             self._clear_way(found, identifier)
             with ExitStack() as undo:
                 endpoint = self._write_down(found, identifier, spec, sandbox, netns, undo)
@@ -367,6 +380,13 @@ class Endpoints:
         if endpoint is None:
             raise NotFound("endpoint", short(endpoint_id))
         return endpoint
+
+    def _find(self, ref: str) -> str:
+        """Find a network's id; that of a name is remembered, as a network keeps its name until it is deleted."""
+        found = self._core.store.find_network(ref)
+        if found.name == ref:
+            self._ids[ref] = found.id
+        return found.id
 
     def _active(self, network_id: str) -> Network:
         network = self._core.store.network(network_id)

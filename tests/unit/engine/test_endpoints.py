@@ -148,3 +148,18 @@ def test_a_port_on_an_address_of_a_family_that_the_endpoint_lacks_is_refused(web
     with pytest.raises(InvalidArgument, match="no IPv6 address"):
         web.engine.endpoints.publish(endpoint.id, parse_publish("[::]:8080:80"))
     assert web.store.published_ports() == []
+
+
+def test_a_name_that_another_network_has_by_now_leads_to_that_one(web: Any) -> None:
+    web.attach("c1")
+    web.engine.endpoints.detach(endpoint_id(Owner(face="cni", network="web", container="c1", ifname="eth0")))
+    web.engine.networks.delete("web")
+    with pytest.raises(NotFound, match="'web'"):
+        web.attach("c2")
+    web.engine.networks.create(
+        NetworkSpec(name="web", subnets=(SubnetSpec(subnet=parse_subnet("10.99.0.0/24")),))
+    )
+
+    attachment = web.attach("c3")
+
+    assert [str(a) for a in attachment.addresses] == ["10.99.0.2/24"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from dovetail.cni.environment import Environment
 from dovetail.cni.folded import Folded
@@ -14,8 +14,7 @@ from dovetail.model.attachment import Attachment
 __all__ = ["Call", "Plugin"]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One call: the environment, the configuration, its ``name`` and version."""
 
     environment: Environment
