@@ -77,13 +77,21 @@ static void read_settings(void)
 		snprintf(state_dir, sizeof state_dir, "%s", getenv("DOVETAIL_STATE_DIR"));
 }
 
+/* What is of the usual size needs no memory from the system: each request for some costs a call and a page fault. */
+static char first[65536], last[65536];
+
+static char *room_for(size_t size)
+{
+	return size <= sizeof last ? last : malloc(size);
+}
+
 static char *read_input(size_t *length)
 {
-	size_t size = 65536;
-	char *data = malloc(size);
+	size_t size = sizeof first;
+	char *data = first, *larger;
 	ssize_t got;
 	*length = 0;
-	while (data) {
+	for (;;) {
 		got = read(0, data + *length, size - *length);
 		if (got < 0 && errno == EINTR)
 			continue;
@@ -94,11 +102,16 @@ static char *read_input(size_t *length)
 		*length += got;
 		if (*length > STDIN_MAX)
 			failed(6, "the configuration is larger than 16 MiB");
-		if (*length == size)
-			data = realloc(data, size *= 2);
+		if (*length == size) {
+			larger = data == first ? malloc(size * 2) : realloc(data, size * 2);
+			if (!larger)
+				failed(5, "no memory");
+			if (data == first)
+				memcpy(larger, first, size);
+			data = larger;
+			size *= 2;
+		}
 	}
-	failed(5, "no memory");
-	return NULL;
 }
 
 static void fall_back(const char *type, const char *input, size_t length)
@@ -197,12 +210,14 @@ static int call_daemon(void)
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (getenv("DOVETAIL_RUN_DIR"))
 		snprintf(run_dir, sizeof run_dir, "%s", getenv("DOVETAIL_RUN_DIR"));
-	if (snprintf(address.sun_path, sizeof address.sun_path, "%s/cni.sock", run_dir) >= (int)sizeof address.sun_path ||
-	    fd < 0 || connect(fd, (struct sockaddr *)&address, sizeof address)) {
-		unanswered = strerror(errno);
-		return -1;
+	errno = ENAMETOOLONG;
+	if (strlen(run_dir) + sizeof "/cni.sock" <= sizeof address.sun_path) {
+		strcpy(stpcpy(address.sun_path, run_dir), "/cni.sock");
+		if (fd >= 0 && !connect(fd, (struct sockaddr *)&address, sizeof address))
+			return fd;
 	}
-	return fd;
+	unanswered = strerror(errno);
+	return -1;
 }
 
 int main(int argc, char **argv)
@@ -214,7 +229,7 @@ int main(int argc, char **argv)
 	uint64_t own[2] = {0, 0};
 	struct stat status;
 	size_t input_length = 0, total, used;
-	char *input = "", *request, *body, *type;
+	char *input = "", *request, *end, *body, *type;
 	int i;
 
 	snprintf(name, sizeof name, "%s", argc > 0 ? argv[0] : "dovetail");
@@ -232,13 +247,13 @@ int main(int argc, char **argv)
 	for (i = 0; environ[i]; i++)
 		if (!strncmp(environ[i], "CNI_", 4))
 			total += strlen(environ[i]) + 1;
-	if (!(request = malloc(total)))
+	if (!(request = room_for(total)))
 		failed(5, "no memory");
-	used = 28;
-	used += sprintf(request + used, "PLUGIN=%s", type) + 1;
+	end = stpcpy(stpcpy(request + 28, "PLUGIN="), type) + 1;
 	for (i = 0; environ[i]; i++)
 		if (!strncmp(environ[i], "CNI_", 4))
-			used += sprintf(request + used, "%s", environ[i]) + 1;
+			end = stpcpy(end, environ[i]) + 1;
+	used = end - request;
 	sizes[0] = used - 28;
 	sizes[1] = input_length;
 	memcpy(request, "DVT1", 4);
@@ -253,7 +268,7 @@ int main(int argc, char **argv)
 		unanswered = "it is in another network namespace";
 		fall_back(type, input, input_length);
 	}
-	if (!(body = malloc((size_t)answer[1] + answer[2] + 1)) ||
+	if (!(body = room_for((size_t)answer[1] + answer[2])) ||
 	    receive(fd, body, (size_t)answer[1] + answer[2], timeout_ms))
 		fall_back(type, input, input_length);
 	print_out(1, body, answer[1]);

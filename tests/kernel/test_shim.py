@@ -31,8 +31,11 @@ def form(request: Any, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(request.param)
 
 
-def call(program: Path, verb: str, netns: str = "", **environment: str) -> tuple[int, Any, str]:
+def call(
+    program: Path, verb: str, netns: str = "", *, padding: int = 0, **environment: str
+) -> tuple[int, Any, str]:
     config = {"cniVersion": "1.0.0", "name": "pods", "type": "dovetail", "network": "web"}
+    config["somebodys"] = "x" * padding
     variables = {
         "PATH": os.environ["PATH"],
         "CNI_COMMAND": verb,
@@ -78,6 +81,18 @@ def test_it_attaches_and_detaches_with_a_daemon_and_without(
         assert installation.addresses("c1") == [ip["address"] for ip in result["ips"]]
         assert call(program, "DEL", netns) == (0, None, "")
         assert "eth0" not in installation.host.links(netns)
+
+
+@pytest.mark.parametrize("padding", [65_000, 65_536, 1_000_000])
+def test_a_configuration_may_be_large(form: str, padding: int, installation: Any, tmp_path: Path) -> None:
+    program = put(form, tmp_path / form, installation)
+    netns = installation.netns("c1")
+    assert installation.start()
+    installation.cli("network", "create", "web", "--subnet", "10.88.0.0/24")
+
+    assert call(program, "ADD", netns, padding=padding)[0] == 0
+    installation.stop()
+    assert call(program, "DEL", netns, padding=padding) == (0, None, "")
 
 
 def test_without_a_command_it_says_what_it_is(form: str, installation: Any, tmp_path: Path) -> None:
