@@ -155,7 +155,7 @@ def numbers() -> str:
         f" milliseconds, on a virtual machine with {machine['cpus']} CPUs beside Debian 12's Go plugins:"
     )
     comparisons = [
-        f"- {row['what']}: dovetail's ADD takes 1/{1 / row['ADD']:.1f} of Go's time, its DEL 1/{1 / row['DEL']:.1f}"
+        f"- {row['what']}, dovetail's time as a part of Go's: ADD {part(row['ADD'])}, DEL {part(row['DEL'])}"
         for row in result["ratios"]
     ]
     flat = {
@@ -167,6 +167,11 @@ def numbers() -> str:
         f"- the daemon takes {result['daemon_kb']['idle'] / 1024:.0f} MB of memory when idle",
     ]
     return "\n\n".join([intro, table(("", "ADD", "DEL"), rows), "\n".join(comparisons)])
+
+
+def part(ratio: float) -> str:
+    """Say a ratio as people do."""
+    return f"1/{1 / ratio:.1f}" if ratio < 1 else f"{ratio:.1f}"
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
