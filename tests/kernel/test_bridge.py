@@ -29,13 +29,6 @@ DRIVER = BridgeDriver()
 
 
 @pytest.fixture
-def kernel(host: Any) -> Iterator[LinuxKernel]:
-    handle = LinuxKernel()
-    yield handle
-    handle.close()
-
-
-@pytest.fixture
 def box(kernel: LinuxKernel) -> Iterator[Netns]:
     """Give an empty namespace to join."""
     fds: list[int] = []

@@ -208,6 +208,31 @@ def test_entering_comes_back_also_after_an_error(kernel: LinuxKernel, tmp_path: 
     kernel.delete_netns(path)
 
 
+def test_a_thread_that_stays_comes_back_to_where_it_was(
+    host: Any, kernel: LinuxKernel, tmp_path: Path
+) -> None:
+    path = str(tmp_path / "box")
+    before = inode_here()
+    seen: list[int] = []
+
+    def look(box: Any) -> None:
+        netns_module.stay()
+        for _ in range(2):
+            with netns_module.entered(box):
+                seen.append(inode_here())
+            seen.append(inode_here())
+        with pytest.raises(LookupError), netns_module.entered(box):
+            raise LookupError
+        seen.append(inode_here())
+
+    with kernel.create_netns(path) as box:
+        thread = threading.Thread(target=look, args=(box,))
+        thread.start()
+        thread.join()
+        assert seen == [box.inode, before, box.inode, before, before]
+    kernel.delete_netns(path)
+
+
 def test_without_privilege_making_and_entering_is_denied(kernel: LinuxKernel, tmp_path: Path) -> None:
     path = str(tmp_path / "box")
     box = kernel.create_netns(path)

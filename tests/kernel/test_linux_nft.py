@@ -5,8 +5,6 @@ from __future__ import annotations
 import errno
 import ipaddress
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -93,19 +91,9 @@ ALL = [element for element, _ in EXAMPLES]
 
 
 @pytest.fixture
-def kernel(host: Any) -> Iterator[LinuxKernel]:
-    handle = LinuxKernel()
-    handle.nft_apply(RULESET)
-    yield handle
-    handle.close()
-
-
-@pytest.fixture
-def box(kernel: LinuxKernel, tmp_path: Path) -> Iterator[Netns]:
-    path = str(tmp_path / "box")
-    with kernel.create_netns(path) as netns:
-        yield netns
-    kernel.delete_netns(path)
+def kernel(kernel: LinuxKernel) -> LinuxKernel:
+    kernel.nft_apply(RULESET)
+    return kernel
 
 
 def listed(host: Any, name: str) -> list[Any]:
