@@ -15,7 +15,9 @@ import pytest
 
 pytestmark = pytest.mark.root
 
-_UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
+# nobody, who may read what root reads: the checkout may be in a directory that others may not enter
+_READING = ("--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search")
+_UNPRIVILEGED = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *_READING)
 
 
 @pytest.mark.parametrize("words", ["network ls", "network create x", "sandbox exec box -- true", "doctor"])
