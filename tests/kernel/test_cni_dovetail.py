@@ -93,7 +93,17 @@ def runtime(request: Any, host: Any, tmp_path: Path) -> Iterator[Runtime]:
     runtime.engine.networks.delete("web")
 
 
-@pytest.mark.parametrize("version", VERSIONS)
+@pytest.fixture(params=VERSIONS)
+def version(request: Any) -> str:
+    return str(request.param)
+
+
+def knows(version: str, verb: str) -> bool:
+    """Say whether a version of the specification has the verb (cni.md §1.1)."""
+    since = {"CHECK": (0, 4), "GC": (1, 1), "STATUS": (1, 1)}
+    return tuple(map(int, version.split(".")[:2])) >= since.get(verb, (0, 0))
+
+
 def test_add_gives_the_container_an_address_and_del_takes_it_away(runtime: Runtime, version: str) -> None:
     status, result = runtime.call("ADD", version)
 
@@ -108,7 +118,7 @@ def test_add_gives_the_container_an_address_and_del_takes_it_away(runtime: Runti
         assert result["interfaces"][-1]["sandbox"] == runtime.netns("c1")
     runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ping", "-c1", "-W2", "10.88.0.1")
 
-    if version >= "0.4.0":
+    if knows(version, "CHECK"):
         assert runtime.call("CHECK", version, prevResult=result) == (0, None)
     assert runtime.call("DEL", version)[0] == 0
     assert runtime.call("DEL", version)[0] == 0
@@ -116,18 +126,34 @@ def test_add_gives_the_container_an_address_and_del_takes_it_away(runtime: Runti
     assert not [name for name in runtime.host.links() if name.startswith("dvh")]
 
 
-def test_del_without_a_namespace_releases_everything(runtime: Runtime) -> None:
-    runtime.call("ADD")
+@pytest.mark.parametrize("verb", ["CHECK", "GC", "STATUS"])
+def test_a_verb_that_a_version_does_not_know_is_code_1(runtime: Runtime, version: str, verb: str) -> None:
+    if knows(version, verb):
+        _, result = runtime.call("ADD", version)
+        assert runtime.call(verb, version, prevResult=result) == (0, None)
+        return
 
-    assert runtime.call("DEL", netns=None) == (0, None)
+    status, error = runtime.call(verb, version)
+
+    assert (status, error["code"]) == (1, 1)
+    assert verb in error["msg"]
+
+
+def test_del_without_a_namespace_or_a_result_releases_everything(runtime: Runtime, version: str) -> None:
+    runtime.call("ADD", version)
+
+    assert runtime.call("DEL", version, netns=None) == (0, None)
     assert runtime.engine.endpoints.all() == []
+    assert "eth0" not in runtime.host.links(runtime.netns("c1"))
+    assert runtime.call("DEL", version, netns=None, prevResult={"cniVersion": "junk"}) == (0, None)
 
 
-def test_check_says_what_differs(runtime: Runtime) -> None:
-    _, result = runtime.call("ADD")
+@pytest.mark.parametrize("version", [v for v in VERSIONS if knows(v, "CHECK")])
+def test_check_says_what_differs(runtime: Runtime, version: str) -> None:
+    _, result = runtime.call("ADD", version)
     runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ip", "addr", "flush", "dev", "eth0")
 
-    status, error = runtime.call("CHECK", prevResult=result)
+    status, error = runtime.call("CHECK", version, prevResult=result)
 
     assert status != 0
     assert error["code"] == 105
@@ -152,47 +178,46 @@ def test_status_is_fine_with_a_network_and_50_without(runtime: Runtime) -> None:
     assert (status, error["code"]) == (1, 50)
 
 
-@pytest.mark.parametrize(
-    ("change", "code"),
-    [
-        ({"network": "nowhere"}, 7),
-        ({"cniVersion": "9.9.9"}, 1),
-        ({"name": ""}, 7),
-        ({"runtimeConfig": {"ips": ["10.9.9.9"]}}, 7),
-        ({"runtimeConfig": {"ips": ["10.88.0.1"]}}, 101),
-        ({"runtimeConfig": {"mac": "zz"}}, 7),
-        ({"runtimeConfig": {"portMappings": [{"hostPort": 99999, "containerPort": 80}]}}, 7),
-    ],
-)
-def test_bad_configuration_has_its_code_and_leaves_nothing(
-    runtime: Runtime, change: dict[str, Any], code: int
-) -> None:
-    status, error = runtime.call("ADD", **change)
+BAD: list[tuple[dict[str, Any], int]] = [
+    ({"network": "nowhere"}, 7),
+    ({"cniVersion": "9.9.9"}, 1),
+    ({"name": ""}, 7),
+    ({"runtimeConfig": {"ips": ["10.9.9.9"]}}, 7),
+    ({"runtimeConfig": {"ips": ["10.88.0.1"]}}, 101),
+    ({"runtimeConfig": {"mac": "zz"}}, 7),
+    ({"runtimeConfig": {"portMappings": [{"hostPort": 99999, "containerPort": 80}]}}, 7),
+]
 
-    assert (status, error["code"]) == (1, code), error
+
+def test_bad_configuration_has_its_code_and_leaves_nothing(runtime: Runtime, version: str) -> None:
+    for change, code in BAD:
+        status, error = runtime.call("ADD", version, **change)
+
+        assert (status, error["code"]) == (1, code), (change, error)
+        assert error["cniVersion"] in {version, "1.1.0"}
     assert "eth0" not in runtime.host.links(runtime.netns("c1"))
     assert runtime.engine.endpoints.all() == []
 
 
-def test_a_missing_namespace_is_code_4(runtime: Runtime, tmp_path: Path) -> None:
+def test_a_missing_namespace_is_code_4(runtime: Runtime, version: str, tmp_path: Path) -> None:
     for path in (str(tmp_path / "missing"), "/etc/hostname"):
-        status, error = runtime.call("ADD", netns=path)
+        status, error = runtime.call("ADD", version, netns=path)
         assert (status, error["code"]) == (1, 4)
         assert path in error["msg"]
 
 
-def test_an_interface_that_exists_is_refused_and_stays(runtime: Runtime) -> None:
+def test_an_interface_that_exists_is_refused_and_stays(runtime: Runtime, version: str) -> None:
     runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ip", "link", "add", "eth0", "type", "ifb")
 
-    status, error = runtime.call("ADD")
+    status, error = runtime.call("ADD", version)
 
     assert (status, error["code"]) == (1, 104)
     assert runtime.host.links(runtime.netns("c1"))["eth0"]["linkinfo"]["info_kind"] == "ifb"
 
 
-def test_ports_are_published_whatever_the_case_of_keys(runtime: Runtime) -> None:
+def test_ports_are_published_whatever_the_case_of_keys(runtime: Runtime, version: str) -> None:
     mappings = [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP"}]
-    status, result = runtime.call("ADD", runtimeConfig={"portMappings": mappings})
+    status, result = runtime.call("ADD", version, runtimeConfig={"portMappings": mappings})
 
     assert status == 0, result
     elements = json.dumps(runtime.host.nft("list", "map", "inet", "dovetail", "publish4"))
