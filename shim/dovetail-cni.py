@@ -49,8 +49,12 @@ def ask(path, plugin, config):
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     sock.settimeout(float(os.environ.get("DOVETAIL_CNI_TIMEOUT") or 30))
     sock.connect(path)
-    sent = sock.sendmsg([head + environment + config], ancillary)
-    sock.sendall((head + environment + config)[sent:])
+    request = head + environment + config
+    sent = sock.sendmsg([request], ancillary)
+    if sent < len(
+        request
+    ):  # sendall() of nothing is a send as well, and fails where the daemon has answered already
+        sock.sendall(request[sent:])
     numbers = receive(sock, 12)
     status, out, err = (int.from_bytes(numbers[i : i + 4], "little") for i in (0, 4, 8))
     return status, receive(sock, out), receive(sock, err)

@@ -77,7 +77,7 @@ def test_it_attaches_and_detaches_with_a_daemon_and_without(
         if alone:
             installation.stop()
         status, result, errors = call(program, "ADD", netns)
-        assert (status, errors) == (0, ""), result
+        assert (status, errors) == (0, ""), (result, installation.log())
         assert installation.addresses("c1") == [ip["address"] for ip in result["ips"]]
         assert call(program, "DEL", netns) == (0, None, "")
         assert "eth0" not in installation.host.links(netns)
