@@ -118,7 +118,11 @@ class Database:
     def begin(self, *, durable: bool) -> None:
         """Open the thread's transaction; `transaction` does, and `end` closes it."""
         self._lock()
-        session = self._take()
+        try:
+            session = self._take()
+        except BaseException:
+            self._writer.release()
+            raise
         try:
             if durable:  # cannot be changed inside a transaction
                 self._execute(session, "PRAGMA synchronous = FULL")
@@ -139,7 +143,6 @@ class Database:
                 if session.unsynced and not durable:
                     self._sync(session)
         finally:
-            session.depth = 0
             session.unsynced = False
             self._thread.session = None
             self._leave(session, durable=durable)

@@ -323,3 +323,24 @@ def test_a_missing_permission_is_named(tmp_path, monkeypatch: pytest.MonkeyPatch
 
     with pytest.raises(PermissionDenied, match=r"no permission to make .*x\.db"):
         SqliteStore(str(tmp_path / "x.db"))
+
+
+def test_a_transaction_that_cannot_begin_lets_other_threads_in(path: str) -> None:
+    store = SqliteStore(path, busy_timeout_s=0.2)
+    store.close()
+    failures: list[Exception] = []
+
+    def begin() -> None:
+        try:
+            with store.transaction():
+                pass
+        except Exception as exc:
+            failures.append(exc)
+
+    begin()
+    begin()
+    other = threading.Thread(target=begin)
+    other.start()
+    other.join()
+
+    assert [str(failure) for failure in failures] == [f"the store {path} is closed"] * 3
