@@ -263,4 +263,4 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
 }
 
 MUTATING = frozenset(_WRITERS)
-"""The verbs that change something. ``iptables`` does unless it only checks (``-C``) or lists (``-S``)."""
+"""The verbs that change something."""

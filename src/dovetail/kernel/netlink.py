@@ -50,10 +50,8 @@ _ERROR_SIZE = 20  # struct nlmsgerr: an int and the header of the message it is 
 _RECEIVE_BYTES = 1 << 16  # the kernel fills a dump's packets up to 32 KiB
 _BUFFER_BYTES = 1 << 20
 _TRAIN_BYTES = 1 << 16
-_SMALL_BYTES, _FEW = (
-    1 << 15,
-    32,
-)  # what fits the buffers as they are, answers included (net.core.rmem_default)
+_SMALL_BYTES = 1 << 15  # a send up to this, and to so many messages, fits the buffers as they are, with
+_FEW = 32  # its answers (net.core.wmem_default, rmem_default)
 _DUMP_ATTEMPTS = 100
 _IDLE_SOCKETS = 4
 

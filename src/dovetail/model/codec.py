@@ -19,7 +19,7 @@ from dovetail.model.addresses import (
 )
 from dovetail.model.mac import Mac
 
-__all__ = ["decode", "encode", "to_builtins"]
+__all__ = ["decode", "encode"]
 
 T = TypeVar("T")
 
@@ -43,11 +43,6 @@ _IP_TYPES = (
 def encode(value: object) -> bytes:
     """Write a model value as JSON."""
     return msgspec.json.encode(value, enc_hook=_enc_hook)
-
-
-def to_builtins(value: object) -> Any:
-    """Turn a model value into dicts, lists, strings and numbers."""
-    return msgspec.to_builtins(value, enc_hook=_enc_hook)
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
