@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import json
 import os
@@ -114,6 +115,27 @@ def test_a_stopped_daemon_has_served_on_three_sockets_and_leaves_none(daemons, n
     assert daemons.modes() == {}
     assert os.listdir(daemons.directory / "plugins") == []
     assert not (daemons.directory / "run" / "daemon.pid").exists()
+
+
+def test_a_signal_that_another_thread_of_the_daemon_takes_stops_it_too(daemons):
+    daemon = daemons.start()
+    wait_for(lambda: "event=ready" in daemons.log() and _asleep(daemon.pid), "the main thread waits")
+    others = sorted(int(tid) for tid in os.listdir(f"/proc/{daemon.pid}/task") if int(tid) != daemon.pid)
+
+    for tid in others:
+        assert _tgkill(daemon.pid, tid, signal.SIGTERM) == 0
+
+    assert daemon.wait(timeout=30) == 0
+    assert daemons.modes() == {}
+
+
+def _asleep(pid: int) -> bool:
+    stat_line = Path(f"/proc/{pid}/task/{pid}/stat").read_text(encoding="utf-8")
+    return stat_line.rpartition(")")[2].split()[0] == "S"
+
+
+def _tgkill(pid: int, tid: int, number: int) -> int:
+    return ctypes.CDLL(None, use_errno=True).tgkill(pid, tid, number)  # tgkill(2), in glibc since 2.30
 
 
 def test_the_sockets_of_a_killed_daemon_are_replaced(daemons):

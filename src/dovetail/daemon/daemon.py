@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -29,6 +28,7 @@ from dovetail.daemon.housekeeping import Housekeeping, tell
 from dovetail.daemon.http import Application, HttpServer, Request, Response
 from dovetail.daemon.logs import operation_sink, set_up
 from dovetail.daemon.metrics import Metrics
+from dovetail.daemon.signals import StopSignals
 from dovetail.daemon.sockets import Listening, from_systemd, hold_run_dir, listen
 from dovetail.daemon.systemd import notify
 from dovetail.daemon.watcher import FirewallWatcher
@@ -58,10 +58,8 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
     are used and left in place; others are made, and removed at the end.
     """
     logger = set_up(os.environ)
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     with ExitStack() as stack:
+        stop = stack.enter_context(StopSignals())
         _make_directory(run_dir)
         stack.enter_context(hold_run_dir(run_dir))
         sockets = _sockets(run_dir, docker_plugin_dir, stack)
