@@ -40,10 +40,9 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def bridge() -> str:
     """Describe the options of a bridge network, and Docker's names for them."""
-    synonyms = {ours: key for key, ours in bridge_options._SYNONYMS.items()}  # noqa: SLF001
     rows = [
-        (f"`{key}`", f"`{synonyms[key]}`" if key in synonyms else "", text)
-        for key, text in bridge_options.KNOWN.items()
+        (f"`{key}`", " ".join(f"`{name}`" for name in option.synonyms), option.meaning)
+        for key, option in bridge_options.KNOWN.items()
     ]
     return table(("option", "Docker's name", "meaning (default)"), rows)
 

@@ -167,7 +167,11 @@ def _endpoint(engine: Engine, call: _Call) -> object:
 
 def _drivers(engine: Engine, _call: _Call) -> list[DriverView]:
     return [
-        DriverView(name=driver.name, addressed=driver.addressed, options=driver.options())
+        DriverView(
+            name=driver.name,
+            addressed=driver.addressed,
+            options={key: option.meaning for key, option in driver.options().items()},
+        )
         for _, driver in sorted(engine.core.drivers.items())
     ]
 

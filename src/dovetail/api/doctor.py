@@ -275,7 +275,7 @@ def _is_alive(
     network = networks.get(endpoint.network_id)
     if network is None or endpoint.boot_id != engine.core.boot_id:
         return False
-    return engine.core.driver(network.driver).is_alive(engine.kernel, endpoint, names)
+    return engine.endpoints.is_alive(network, endpoint, names)
 
 
 def _docker_plugins(directory: str) -> Check:

@@ -9,17 +9,19 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers import bridge_check
+from dovetail.drivers import bridge_check, sandbox_end
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
+from dovetail.drivers.options import Option
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import AlreadyExists, Conflict, NotFound
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSpec, Netns
-from dovetail.model.addresses import EVERYWHERE, IPAddress, IPInterface, interface_in
-from dovetail.model.attachment import Attachment, HostInterface, Route
+from dovetail.errors import Conflict, NotFound
+from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
+from dovetail.model.addresses import IPInterface, interface_in
+from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
 from dovetail.model.names import bridge_link, handover_link, host_link, link_alias, parse_alias, short
@@ -29,7 +31,6 @@ __all__ = ["BridgeDriver"]
 
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 _V6 = 6
-_BEHIND = 2048  # a metric beyond IPv6's default, IP6_RT_PRIO_USER (1024) of include/uapi/linux/ipv6_route.h
 
 
 class BridgeDriver:
@@ -37,10 +38,11 @@ class BridgeDriver:
 
     name = "bridge"
     addressed = True
+    is_gateway = True
 
-    def options(self) -> dict[str, str]:
-        """Name each option with what it does; Docker's names for them are taken too."""
-        return dict(KNOWN)
+    def options(self) -> Mapping[str, Option]:
+        """Name each option with what it does and Docker's names for it."""
+        return KNOWN
 
     # -- network ----------------------------------------------------------------------------------
 
@@ -156,10 +158,10 @@ class BridgeDriver:
         undo.callback(kernel.delete_links, [end.name])
         kernel.add_veth(end, peer)
         with kernel.inside(sandbox) as inner:
-            _configure(inner, attachment)
+            sandbox_end.configure(inner, attachment)
         return attachment
 
-    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
+    def leave(self, kernel: Kernel, endpoint: Endpoint, *, sandbox: str = "") -> None:
         """Delete the veth pair: it dies with either end, so the other may be in any namespace."""
         kernel.delete_links([host_link(endpoint.id), handover_link(endpoint.id)])
 
@@ -169,7 +171,9 @@ class BridgeDriver:
         """Say a sentence for each thing that differs: links, master, MAC, MTU, addresses, routes."""
         return bridge_check.differences(kernel, network, endpoint, sandbox)
 
-    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
+    def is_alive(
+        self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
+    ) -> bool:
         """Say whether the host's end is there; it goes with the sandbox's."""
         return host_link(endpoint.id) in links
 
@@ -231,7 +235,7 @@ def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: N
         mac=endpoint.mac,
         mtu=mtu,
         addresses=endpoint.addresses,
-        gateways=() if network.internal else _gateways(network, endpoint),
+        gateways=() if network.internal else sandbox_end.gateways(network, endpoint),
         dns=endpoint.dns,
         host_interfaces=(
             HostInterface(name=network.link, mac=None if network.adopted else _bridge_mac(network), mtu=mtu),
@@ -240,16 +244,6 @@ def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: N
         handover=handover_link(endpoint.id) if sandbox is None else "",
         sandbox=sandbox.path if sandbox is not None else "",
     )
-
-
-def _gateways(network: Network, endpoint: Endpoint) -> tuple[IPAddress, ...]:
-    """Give for each family the gateway of the first of the endpoint's addresses whose subnet has one."""
-    found: dict[int, IPAddress] = {}
-    for address in endpoint.addresses:
-        for subnet in network.subnets:
-            if subnet.gateway is not None and address.ip in subnet.subnet and subnet.gateway != address.ip:
-                found.setdefault(address.version, subnet.gateway)
-    return tuple(found.values())
 
 
 def _bridge_mac(network: Network) -> Mac:
@@ -279,40 +273,3 @@ def _veth(
     if sandbox is None:
         return end, LinkSpec(attachment.handover, mac=endpoint.mac, mtu=network.mtu, alias=alias)
     return end, LinkSpec(attachment.ifname, mac=endpoint.mac, mtu=network.mtu, netns=sandbox)
-
-
-def _configure(inner: Kernel, attachment: Attachment) -> None:
-    """Address and route the sandbox's end and bring it and ``lo`` up."""
-    if any(address.version == _V6 for address in attachment.addresses):
-        key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
-        if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
-            inner.set_sysctl(key, "0")
-    try:
-        with inner.batch():
-            inner.set_link("lo", up=True)
-            for address in attachment.addresses:
-                inner.add_address(attachment.ifname, address)
-            inner.set_link(attachment.ifname, up=True)
-            for gateway in attachment.gateways:
-                route = Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
-                inner.add_route(attachment.ifname, route)
-    except AlreadyExists as exc:
-        if exc.kind != "route":
-            raise
-        _stand_behind(inner, attachment)
-
-
-def _stand_behind(inner: Kernel, attachment: Attachment) -> None:
-    """Add the default routes that could not be added, behind those there are: the sandbox has another network.
-
-    That one stays the way out, and this one is when that is left, as the kernel takes the least metric. The
-    link's index makes the metric one that no other of our routes here has.
-    """
-    name = attachment.ifname
-    present, link = inner.routes(), inner.link(name)
-    for gateway in attachment.gateways:
-        everywhere = EVERYWHERE[gateway.version]
-        if KernelRoute(everywhere, gateway, name) not in present:
-            taken = any(route.destination == everywhere for route in present)
-            metric = _BEHIND + link.ifindex if taken and link is not None else 0
-            inner.add_route(name, Route(destination=everywhere, gateway=gateway, priority=metric))

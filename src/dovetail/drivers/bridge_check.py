@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 
+from dovetail.drivers import sandbox_end
 from dovetail.drivers.protocol import Difference
-from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
-from dovetail.model.attachment import Attachment
+from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.names import host_link
 from dovetail.model.network import Network
@@ -22,7 +21,7 @@ def differences(
     found = list(_on_host(kernel, network, endpoint))
     if endpoint.attachment is not None and sandbox is not None:
         with kernel.inside(sandbox) as inner:
-            found += _in_sandbox(inner, endpoint.attachment)
+            found += sandbox_end.differences(inner, endpoint.attachment)
     return found
 
 
@@ -47,34 +46,3 @@ def _on_host(kernel: Kernel, network: Network, endpoint: Endpoint) -> Iterator[D
         yield f"interface {name!r} is not a port of bridge {network.link!r}"
     if network.mtu and end.mtu != network.mtu:
         yield f"interface {name!r} has MTU {end.mtu}, not {network.mtu}"
-
-
-def _in_sandbox(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
-    name = attachment.ifname
-    link = inner.link(name)
-    if link is None:
-        yield f"interface {name!r} is gone from the sandbox"
-        return
-    if not link.up:
-        yield f"interface {name!r} of the sandbox is down"
-    if attachment.mac is not None and link.mac != attachment.mac:
-        yield f"interface {name!r} has MAC {link.mac}, not {attachment.mac}"
-    if attachment.mtu and link.mtu != attachment.mtu:
-        yield f"interface {name!r} has MTU {link.mtu}, not {attachment.mtu}"
-    present = {address for _, address in inner.addresses(name)}
-    for address in attachment.addresses:
-        if address not in present:
-            yield f"interface {name!r} has lost address {address}"
-    yield from _routes(inner, attachment)
-
-
-def _routes(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
-    routes = set(inner.routes())
-    for gateway in attachment.gateways:
-        everything = ipaddress.ip_network("0.0.0.0/0" if gateway.version == 4 else "::/0")
-        if KernelRoute(everything, gateway, attachment.ifname) not in routes:
-            yield f"the default route via {gateway} dev {attachment.ifname} is missing"
-    for route in attachment.routes:
-        if not route.table and KernelRoute(route.destination, route.gateway, attachment.ifname) not in routes:
-            via = f" via {route.gateway}" if route.gateway is not None else ""
-            yield f"the route {route.destination}{via} dev {attachment.ifname} is missing"

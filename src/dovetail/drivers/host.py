@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
+from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import InvalidArgument, Unsupported
 from dovetail.kernel.protocol import Kernel, Netns
@@ -13,7 +15,6 @@ from dovetail.model.network import Network
 
 __all__ = ["HostDriver"]
 
-_DOCKER = "com.docker.network."
 _LOOPBACK = "lo"
 
 
@@ -22,16 +23,15 @@ class HostDriver:
 
     name = "host"
     addressed = False
+    is_gateway = False
 
-    def options(self) -> dict[str, str]:
+    def options(self) -> Mapping[str, Option]:
         """Name no option."""
         return {}
 
     def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
         """Refuse options and `internal`, which a host's network cannot be."""
-        for key in network.options:
-            if not key.startswith(_DOCKER):
-                raise InvalidArgument(f"{key!r} is not an option of a host network", where=f"$.options.{key}")
+        Given(self.name, network.options, {})
         if network.internal:
             raise InvalidArgument("a host network cannot be internal", where="$.internal")
         return network
@@ -76,7 +76,7 @@ class HostDriver:
             )
         return Attachment(ifname=_LOOPBACK, sandbox=sandbox.path)
 
-    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
+    def leave(self, kernel: Kernel, endpoint: Endpoint, *, sandbox: str = "") -> None:
         """Remove nothing."""
 
     def check(
@@ -87,6 +87,8 @@ class HostDriver:
             return []
         return [f"sandbox {sandbox.path or 'given'} is not the host's network namespace"]
 
-    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
+    def is_alive(
+        self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
+    ) -> bool:
         """Say True: there is nothing that could be lost."""
         return True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
+from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
@@ -13,7 +14,6 @@ from dovetail.model.network import Network
 
 __all__ = ["NullDriver"]
 
-_DOCKER = "com.docker.network."
 _LOOPBACK = "lo"
 
 
@@ -22,16 +22,15 @@ class NullDriver:
 
     name = "null"
     addressed = False
+    is_gateway = False
 
-    def options(self) -> dict[str, str]:
+    def options(self) -> Mapping[str, Option]:
         """Name no option."""
         return {}
 
     def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
         """Refuse options; nothing is decided."""
-        for key in network.options:
-            if not key.startswith(_DOCKER):
-                raise InvalidArgument(f"{key!r} is not an option of a null network", where=f"$.options.{key}")
+        Given(self.name, network.options, {})
         return network
 
     def create_network(self, kernel: Kernel, network: Network, store_id: str, undo: ExitStack) -> None:
@@ -62,7 +61,7 @@ class NullDriver:
             inner.set_link(_LOOPBACK, up=True)
         return Attachment(ifname=_LOOPBACK, sandbox=sandbox.path)
 
-    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
+    def leave(self, kernel: Kernel, endpoint: Endpoint, *, sandbox: str = "") -> None:
         """Remove nothing."""
 
     def check(
@@ -75,6 +74,8 @@ class NullDriver:
             loopback = inner.link(_LOOPBACK)
         return [] if loopback is not None and loopback.up else ["interface 'lo' of the sandbox is down"]
 
-    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
+    def is_alive(
+        self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
+    ) -> bool:
         """Say True: there is nothing that could be lost."""
         return True

@@ -11,9 +11,11 @@ Every deleting method succeeds when what it deletes is gone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Protocol
 
+from dovetail.drivers.options import Option
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
@@ -34,8 +36,12 @@ class Driver(Protocol):
     addressed: bool
     """Whether networks of this driver have subnets (bridge) or not (null, host)."""
 
-    def options(self) -> dict[str, str]:
-        """Name each option key this driver knows, with one line saying what it does."""
+    is_gateway: bool
+    """Whether the host is the gateway of its networks (bridge), so that an address is taken for it where none is
+    given; else the gateway is a router out there (macvlan), if one is given."""
+
+    def options(self) -> Mapping[str, Option]:
+        """Name each option this driver knows."""
         ...
 
     def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
@@ -77,8 +83,11 @@ class Driver(Protocol):
         """
         ...
 
-    def leave(self, kernel: Kernel, endpoint: Endpoint) -> None:
-        """Remove the endpoint's interface, wherever its ends are now."""
+    def leave(self, kernel: Kernel, endpoint: Endpoint, *, sandbox: str = "") -> None:
+        """Remove the endpoint's interface, wherever its ends are now.
+
+        sandbox: path of the namespace it joined, for a link that has no end on the host; it may be gone.
+        """
         ...
 
     def check(
@@ -87,6 +96,11 @@ class Driver(Protocol):
         """Compare the kernel with the endpoint's attachment; change nothing."""
         ...
 
-    def is_alive(self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str]) -> bool:
-        """Say whether a joined endpoint still has its interface; `links` are the host's link names now."""
+    def is_alive(
+        self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
+    ) -> bool:
+        """Say whether a joined endpoint still has its interface; `links` are the host's link names now.
+
+        sandbox: as of `leave`.
+        """
         ...

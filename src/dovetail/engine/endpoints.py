@@ -268,6 +268,12 @@ class Endpoints:
             differences += [f"nftables has no element {e.key} in {e.set}" for e in sorted(missing, key=str)]
         return differences + self._holdings.check(network, endpoint)
 
+    def is_alive(self, network: Network, endpoint: Endpoint, links: frozenset[str]) -> bool:
+        """Say whether an endpoint that has joined still has its interface; `links` are the host's link names."""
+        return self._core.driver(network.driver).is_alive(
+            self._core.kernel, endpoint, links, sandbox=self._namespace(endpoint)
+        )
+
     def get(self, ref: str) -> Endpoint:
         """Find one by name, id or unique prefix."""
         return self._core.store.find_endpoint(ref)
@@ -322,7 +328,7 @@ class Endpoints:
         if there is None:
             return
         links = frozenset(link.name for link in self._core.kernel.links())
-        alive = self._core.driver(network.driver).is_alive(self._core.kernel, there, links)
+        alive = self.is_alive(network, there, links)
         if there.status == "joined" and alive and there.boot_id == self._core.boot_id:
             what = f"{there.owner.container or there.name}/{there.owner.ifname}"
             raise AlreadyExists("attachment", what, hint="detach it first")
@@ -330,7 +336,15 @@ class Endpoints:
 
     def _unlink(self, network: Network, endpoint: Endpoint) -> None:
         with self._core.tracer.step("driver", f"{network.driver} leave", link=endpoint.link):
-            self._core.driver(network.driver).leave(self._core.kernel, endpoint)
+            where = self._namespace(endpoint)
+            self._core.driver(network.driver).leave(self._core.kernel, endpoint, sandbox=where)
+
+    def _namespace(self, endpoint: Endpoint) -> str:
+        """Give the path of the namespace that `endpoint` joined or was joining."""
+        if endpoint.attachment is not None:
+            return endpoint.attachment.sandbox
+        sandbox = self._core.store.sandbox(endpoint.sandbox_id) if endpoint.sandbox_id else None
+        return sandbox.netns if sandbox is not None else ""
 
     def _unjoin(self, endpoint: Endpoint, sandbox_id: str) -> None:
         with self._core.store.transaction():

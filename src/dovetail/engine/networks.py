@@ -78,7 +78,7 @@ class Networks:
             core.store.put_network(
                 network
             )  # claims the name, so that a second one is refused before anything else
-            subnets = self._subnets.hold(network, spec, addressed=core.driver(spec.driver).addressed)
+            subnets = self._subnets.hold(network, spec, core.driver(spec.driver))
             network = msgspec.structs.replace(network, subnets=subnets)
             network = core.driver(spec.driver).plan_network(core.kernel, network, core.store.id)
             for other in core.store.networks():

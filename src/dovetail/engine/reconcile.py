@@ -104,7 +104,7 @@ class Reconciler:
         if network is None:
             return False
         links = frozenset(link.name for link in self._core.kernel.links())
-        return self._core.driver(network.driver).is_alive(self._core.kernel, endpoint, links)
+        return self._endpoints.is_alive(network, endpoint, links)
 
     def _handed_back(self, endpoint: Endpoint) -> bool:
         """Say whether an interface that was handed over lies in the host's namespace again.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
+from dovetail.drivers.protocol import Driver
 from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
 from dovetail.ipam.protocol import IpamDriver
@@ -25,12 +26,13 @@ class Subnets:
     def __init__(self, core: Core) -> None:
         self._core = core
 
-    def hold(self, network: Network, spec: NetworkSpec, *, addressed: bool) -> tuple[Subnet, ...]:
+    def hold(self, network: Network, spec: NetworkSpec, driver: Driver) -> tuple[Subnet, ...]:
         """Hold a pool, its gateway and its reserved addresses for each subnet of `spec`.
 
-        A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM.
+        A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM. A gateway that
+        is not given is chosen only where the host is it.
         """
-        if not addressed:
+        if not driver.addressed:
             return ()
         wanted = spec.subnets or (SubnetSpec(),)
         for index, subnet in enumerate(wanted):
@@ -48,10 +50,11 @@ class Subnets:
             if route.link
             != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
         ]
-        return tuple(self._hold_one(ipam, network, subnet, routes) for subnet in wanted)
+        chosen = driver.is_gateway
+        return tuple(self._hold_one(ipam, network, s, routes, chosen=chosen) for s in wanted)
 
     def _hold_one(
-        self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork]
+        self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork], *, chosen: bool
     ) -> Subnet:
         pool = self._take_over(spec, network) or ipam.request_pool(
             PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
@@ -60,8 +63,10 @@ class Subnets:
         # the reserved ones first, so that a gateway that is chosen is none of them
         for address in spec.aux.values():
             ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))
-        request = AddressRequest(kind="gateway", owner=network.id, address=spec.gateway)
-        gateway = ipam.request_address(pool.id, request).ip
+        gateway = None
+        if chosen or spec.gateway is not None:
+            request = AddressRequest(kind="gateway", owner=network.id, address=spec.gateway)
+            gateway = ipam.request_address(pool.id, request).ip
         return Subnet(
             subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id
         )
