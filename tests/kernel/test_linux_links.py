@@ -141,6 +141,9 @@ def test_a_link_reads_as_ip_shows_it(host: Any, kernel: LinuxKernel, box: Netns)
         "master": seen["br0"]["ifindex"],
         "alias": "text",
         "peer_ifindex": seen["v0"]["link_index"],
+        "parent_ifindex": 0,
+        "parent_abroad": False,
+        "settings": None,
     }
     assert kernel.link("v1") is None
     assert kernel.link("a-name-that-is-too-long") is None

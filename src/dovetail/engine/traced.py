@@ -12,32 +12,12 @@ from types import TracebackType
 from typing import Any, cast
 
 from dovetail.engine.trace import Step, Tracer
-from dovetail.kernel.commands import describe
+from dovetail.kernel.commands import MUTATING, describe
 from dovetail.kernel.protocol import Kernel, Netns
 
 __all__ = ["traced"]
 
 _BATCH = "batch"
-_CHANGES = frozenset(
-    {
-        "create_netns",
-        "delete_netns",
-        "add_bridge",
-        "add_veth",
-        "set_link",
-        "set_bridge_port",
-        "delete_links",
-        "add_address",
-        "delete_address",
-        "add_route",
-        "set_sysctl",
-        "nft_apply",
-        "nft_add_elements",
-        "nft_delete_elements",
-        "iptables",
-        "flush_conntrack",
-    }
-)
 
 
 def traced(kernel: Kernel, tracer: Tracer) -> Kernel:
@@ -117,7 +97,7 @@ def _traced_verb(verb: str) -> Callable[..., Any]:
     return call
 
 
-for _verb in _CHANGES:
+for _verb in MUTATING:
     setattr(_TracedKernel, _verb, _traced_verb(_verb))
 
 

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-__all__ = ["attribute", "attributes", "be16", "be32", "each", "nest", "nul", "u8", "u32"]
+__all__ = ["attribute", "attributes", "be16", "be32", "each", "nest", "nul", "u8", "u16", "u32"]
 
 _HEADER = Struct("=HH")
 _U8 = Struct("=HHBxxx")
+_U16 = Struct("=HHHxx")
 _U32 = Struct("=HHI")
 _BE16 = Struct(">H")
 _BE32 = Struct(">I")
@@ -35,6 +36,11 @@ def nest(kind: int, *parts: bytes) -> bytes:
 def u8(kind: int, value: int) -> bytes:
     """Write an 8-bit number."""
     return _U8.pack(5, kind, value)
+
+
+def u16(kind: int, value: int) -> bytes:
+    """Write a 16-bit number."""
+    return _U16.pack(6, kind, value)
 
 
 def u32(kind: int, value: int) -> bytes:

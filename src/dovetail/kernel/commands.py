@@ -10,7 +10,8 @@ import ipaddress
 import shlex
 from collections.abc import Callable, Collection, Iterable
 
-from dovetail.kernel.protocol import LinkSpec, Netns
+from dovetail.kernel.link_settings import kind_of
+from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.attachment import Route
 from dovetail.model.element import Element, ElementValue
@@ -101,6 +102,27 @@ def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
         )
     ]
     return both + _configure(end) + _configure(peer)
+
+
+def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> list[str]:
+    on = ("link", parent) if parent else ()
+    line = _line(
+        *("ip", "link", "add", *on, "name", spec.name, *_birth(spec.mac, spec.mtu), *_born_in(spec)),
+        *("type", kind_of(settings), *_settings(settings)),
+    )
+    return [line, *_configure(spec)]
+
+
+def _settings(settings: LinkSettings) -> tuple[object, ...]:
+    match settings:
+        case Macvlan(mode):
+            return "mode", mode
+        case Ipvlan(mode, flag):
+            return "mode", mode, flag
+        case Vlan(number):
+            return "id", number
+        case _:
+            return ()
 
 
 def _configure(spec: LinkSpec) -> list[str]:
@@ -248,6 +270,7 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "delete_netns": _delete_netns,
     "add_bridge": _add_bridge,
     "add_veth": _add_veth,
+    "add_link": _add_link,
     "set_link": _set_link,
     "set_bridge_port": _set_bridge_port,
     "delete_links": _delete_links,

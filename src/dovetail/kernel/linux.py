@@ -8,37 +8,31 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property, partial
 from threading import local
 from types import TracebackType
 from typing import TypeVar
 
-from dovetail.errors import AlreadyExists, DovetailError
-from dovetail.kernel import conntrack, netns, rtnl, sockets, sysctl
+from dovetail.errors import AlreadyExists, DovetailError, NotFound
+from dovetail.kernel import netns, rtnl, sysctl
 from dovetail.kernel.commands import describe
 from dovetail.kernel.deletion import Deletions
 from dovetail.kernel.ifindex import index_of, name_of
-from dovetail.kernel.netlink import Message, NetlinkSocket, RefusedError, SocketPool
-from dovetail.kernel.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, drops, get_chain
-from dovetail.kernel.nft_table import NftTable
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSpec, Netns
-from dovetail.kernel.refusals import explain
+from dovetail.kernel.link_refusals import explain_link
+from dovetail.kernel.linux_firewall import LinuxFirewall
+from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
+from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
+from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.kernel.train import Operation, Resolve, send_train
-from dovetail.model.addresses import IPAddress, IPInterface
+from dovetail.model.addresses import IPInterface
 from dovetail.model.attachment import Route
-from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
 __all__ = ["LinuxKernel"]
 
-_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h; Python 3.11 has no name for it
-_TABLE = "dovetail"
-_FIREWALLS = {"iptables": NFPROTO_IPV4, "ip6tables": NFPROTO_IPV6}
-_MISSING_LINK = frozenset({errno.ENODEV})
 _MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
-_ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
 
 T = TypeVar("T")
 
@@ -66,42 +60,27 @@ class _Batch:
         self._kernel.send_collected(wanted=exc is None)
 
 
-class LinuxKernel:
+class LinuxKernel(LinuxFirewall):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
         self._owns_home = home is None
-        self._home = netns.present() if home is None else home
+        super().__init__(netns.present() if home is None else home)
         self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
         self._batches = _Batches()
         if self._owns_home:  # threads share this one, and must not each make their own
             _ = self._deletions, self._table
 
-    # what a handle to a sandbox, made for a few messages, mostly does without
-
-    @cached_property
-    def _netfilter(self) -> SocketPool:
-        return SocketPool(partial(self._open, _NETLINK_NETFILTER))
-
-    @cached_property
+    @cached_property  # a handle to a sandbox, made for a few messages, mostly does without
     def _deletions(self) -> Deletions:
         return Deletions(self._route)
-
-    @cached_property
-    def _table(self) -> NftTable:
-        return NftTable(self._netfilter, _TABLE)
 
     def close(self) -> None:
         """Close its sockets; nothing of the kernel's state changes."""
         self._route.close()
-        if "_netfilter" in self.__dict__:
-            self._netfilter.close()
+        super().close()
         if self._owns_home:
             self._home.close()
-
-    def _open(self, protocol: int) -> NetlinkSocket:
-        with netns.entered(self._home):
-            return NetlinkSocket(protocol)
 
     # -- namespaces -------------------------------------------------------------------------------
 
@@ -236,16 +215,51 @@ class LinuxKernel:
     def _finish_abroad(self, specs: Sequence[tuple[LinkSpec, Netns]], made: str) -> None:
         try:
             for spec, netns in specs:
-                with self.inside(netns) as inner, inner.batch():
-                    master, alias = spec.master or None, spec.alias or None
-                    inner.set_link(spec.name, up=spec.up or None, master=master, alias=alias)
-                    if spec.master and (spec.hairpin or spec.isolated):
-                        inner.set_bridge_port(
-                            spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None
-                        )
+                with self.inside(netns) as inner:
+                    _configure(inner, spec)
         except DovetailError:
             self._deletions.delete([made])
             raise
+
+    def add_link(self, spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> None:
+        """Make a link by one message, and what the kernel takes by a second only in the same send.
+
+        A link born elsewhere gets its second message over a socket there. What the kernel's refusal means is
+        read from the links that are there.
+        """
+        commands = partial(describe, "add_link", spec, settings, parent=parent)
+        here = spec.netns is None
+
+        def build(resolve: Resolve) -> list[Message]:
+            master = resolve(spec.master) if spec.master and here else 0
+            index = resolve(parent) if parent else 0
+            messages = [rtnl.new_link(spec, settings, parent=index, master=master)]
+            if here and (later := _later(spec, resolve, born=True)) is not None:
+                messages.append(later)
+            return messages
+
+        def finish(netns: Netns) -> None:
+            with self.inside(netns) as inner:
+                try:
+                    _configure(inner, spec._replace(up=False))
+                except DovetailError:
+                    inner.delete_links([spec.name])
+                    raise
+
+        after = (
+            partial(finish, spec.netns) if spec.netns is not None and (spec.master or spec.alias) else None
+        )
+        refused = partial(self._link_refused, spec, settings, parent)
+        made = spec.name if here else ""
+        self._do(Operation(commands, build, refused=refused, link=spec.name, made=made, after=after))
+
+    def _link_refused(
+        self, spec: LinkSpec, settings: LinkSettings, parent: str, refusal: Refusal
+    ) -> DovetailError | None:
+        on = self.link(parent) if parent else None
+        if parent and on is None:
+            return NotFound("interface", parent)
+        return explain_link(refusal, spec, settings, on, self.links())
 
     def set_link(
         self,
@@ -361,79 +375,17 @@ class LinuxKernel:
         with netns.entered(self._home):
             sysctl.write(key, value)
 
-    # -- nftables ---------------------------------------------------------------------------------
-
-    def nft_apply(self, ruleset: str) -> None:
-        """Apply text as one transaction; runs ``nft``."""
-        from dovetail.kernel.programs import nft_apply
-
-        with netns.entered(self._home):
-            nft_apply(ruleset)
-        self._table.forget()
-
-    def nft_has_table(self) -> bool:
-        """Say whether ``table inet dovetail`` is there."""
-        return self._table.exists()
-
-    def nft_add_elements(self, elements: Collection[Element]) -> None:
-        """Add elements; see `NftTable.add`."""
-        self._table.add(elements)
-
-    def nft_delete_elements(self, elements: Collection[Element]) -> None:
-        """Delete elements by key; see `NftTable.delete`."""
-        self._table.delete(elements)
-
-    def nft_elements(self) -> set[Element]:
-        """Read every element."""
-        return self._table.elements()
-
-    # -- the host's other firewall, connection tracking, sockets ----------------------------------
-
-    def forward_policies(self) -> dict[str, bool]:
-        """Say whether ``ip`` and ``ip6 filter FORWARD`` drop; sees what iptables-nft made, as Docker's is."""
-        policies: dict[str, bool] = {}
-        with self._netfilter.borrow() as netlink:
-            for program, family in _FIREWALLS.items():
-                try:
-                    policy = drops(netlink.request(get_chain(family, "filter", "FORWARD")))
-                except RefusedError as exc:
-                    if exc.refusal.errno in _ABSENT:
-                        continue
-                    raise explain(exc.refusal, f"{program} -S FORWARD") from exc
-                if policy is not None:
-                    policies[program] = policy
-        return policies
-
-    def iptables_rules(self, program: str) -> list[str]:
-        """List the filter table of this namespace."""
-        from dovetail.kernel.programs import iptables_rules
-
-        with netns.entered(self._home):
-            return iptables_rules(program)
-
-    def iptables(self, program: str, *args: str) -> bool:
-        """Run ``iptables`` or ``ip6tables`` in this namespace."""
-        from dovetail.kernel.programs import iptables
-
-        with netns.entered(self._home):
-            return iptables(program, *args)
-
-    def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
-        """Forget flows of `protocol` with this original destination port and this reply source, where given."""
-        with self._netfilter.borrow() as netlink:
-            refusal = conntrack.flush(netlink, conntrack.Flows(protocol, port, address))
-        if refusal is not None:
-            command = describe("flush_conntrack", protocol, port=port, address=address)[0]
-            raise explain(refusal, command)
-
-    def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
-        """Say whether `port` could be bound in this namespace."""
-        with netns.entered(self._home):
-            return sockets.port_is_free(protocol, address, port)
-
 
 def _needs_more(spec: LinkSpec) -> bool:
     return spec.up or bool(spec.master or spec.alias)
+
+
+def _configure(kernel: Kernel, spec: LinkSpec) -> None:
+    """Do, in the namespace where `spec` was born, what RTM_NEWLINK from another could not."""
+    with kernel.batch():
+        kernel.set_link(spec.name, up=spec.up or None, master=spec.master or None, alias=spec.alias or None)
+        if spec.master and (spec.hairpin or spec.isolated):
+            kernel.set_bridge_port(spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None)
 
 
 def _later(spec: LinkSpec, resolve: Resolve, *, born: bool) -> Message | None:
@@ -453,7 +405,7 @@ def _rows(netlink: NetlinkSocket, message: Message, command: str) -> list[bytes]
     try:
         return netlink.dump(message)
     except RefusedError as exc:
-        if exc.refusal.errno in _ABSENT:  # no such table, link or family yet: an empty list
+        if exc.refusal.errno in ABSENT:  # no such table, link or family yet: an empty list
             return []
         raise explain(exc.refusal, command) from exc
 

@@ -12,14 +12,32 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from contextlib import AbstractContextManager
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
-__all__ = ["Kernel", "KernelRoute", "Link", "LinkSpec", "Netns"]
+__all__ = [
+    "Dummy",
+    "Ipvlan",
+    "IpvlanFlag",
+    "IpvlanMode",
+    "Kernel",
+    "KernelRoute",
+    "Link",
+    "LinkSettings",
+    "LinkSpec",
+    "Macvlan",
+    "MacvlanMode",
+    "Netns",
+    "Vlan",
+]
+
+MacvlanMode: TypeAlias = Literal["private", "vepa", "bridge", "passthru"]
+IpvlanMode: TypeAlias = Literal["l2", "l3", "l3s"]
+IpvlanFlag: TypeAlias = Literal["bridge", "private", "vepa"]
 
 
 class Netns(Protocol):
@@ -39,8 +57,43 @@ class Netns(Protocol):
     def __exit__(self, *exc: object) -> None: ...
 
 
+class Macvlan(NamedTuple):
+    """``type macvlan``: a MAC of its own on its parent's wire (IFLA_MACVLAN_MODE)."""
+
+    mode: MacvlanMode = "bridge"
+
+
+class Ipvlan(NamedTuple):
+    """``type ipvlan``: addresses of its own behind its parent's MAC (IFLA_IPVLAN_MODE, IFLA_IPVLAN_FLAGS).
+
+    The kernel keeps both by parent: the last one made sets the mode of all of them.
+    """
+
+    mode: IpvlanMode = "l2"
+    flag: IpvlanFlag = "bridge"
+
+
+class Vlan(NamedTuple):
+    """``type vlan``: the frames of its parent that carry 802.1Q tag `id`, 1 to 4094 (IFLA_VLAN_ID)."""
+
+    id: int
+
+
+class Dummy(NamedTuple):
+    """``type dummy``: no wire at all, and so no parent."""
+
+
+LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy
+"""What the kinds of links that `Kernel.add_link` makes need to know, each."""
+
+
 class Link(NamedTuple):
-    """A link as the kernel has it. `kind` is IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC."""
+    """A link as the kernel has it.
+
+    kind: IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC. parent_ifindex: the link this one sits on
+    (IFLA_LINK), counted in the parent's namespace, which is another one where `parent_abroad`. settings:
+    what `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
+    """
 
     name: str
     ifindex: int
@@ -51,10 +104,13 @@ class Link(NamedTuple):
     master: int = 0
     alias: str = ""
     peer_ifindex: int = 0
+    parent_ifindex: int = 0
+    parent_abroad: bool = False
+    settings: LinkSettings | None = None
 
 
 class LinkSpec(NamedTuple):
-    """One end of a veth pair that is to be made.
+    """A link that is to be made, or one end of a veth pair.
 
     netns: where it is born (None: this handle's namespace). master: bridge to enslave it to.
     hairpin, isolated: flags of the bridge port (IFLA_BRPORT_MODE, IFLA_BRPORT_ISOLATED).
@@ -137,6 +193,16 @@ class Kernel(Protocol):
 
     def add_veth(self, end: LinkSpec, peer: LinkSpec) -> None:
         """Make a veth pair with both ends configured and each born in its final namespace under its final name."""
+        ...
+
+    def add_link(self, spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> None:
+        """``ip link add link PARENT name NAME type KIND``: make a link configured, in its namespace under its name.
+
+        parent: a link of this handle's namespace, wherever ``spec.netns`` is; a dummy has none. MTU 0 is the
+        parent's. Raises AlreadyExists (the name, or a VLAN's id on that parent), NotFound (the parent),
+        Conflict (the parent has another master, or cannot have both what it carries and this), InvalidArgument
+        (an MTU above the parent's, ``lo``), Unsupported where this kernel has no such kind of link.
+        """
         ...
 
     def set_link(

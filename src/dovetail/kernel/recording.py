@@ -7,23 +7,20 @@ behaves as it would on the real kernel. Without a base no privilege is needed.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field
-from errno import EIO
 
-from dovetail.errors import AlreadyExists, KernelError, NotFound
-from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSpec, Netns
-from dovetail.model.addresses import IPAddress, IPInterface
+from dovetail.errors import AlreadyExists, NotFound
+from dovetail.kernel.link_settings import kind_of
+from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
+from dovetail.kernel.recorded import RecordedNetns, World
+from dovetail.kernel.recording_firewall import RecordingFirewall
+from dovetail.model.addresses import IPInterface
 from dovetail.model.attachment import Route
-from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
 __all__ = ["RecordedNetns", "RecordingKernel"]
 
-_HOST_INODE = 1
 _DEFAULT_MTU = 1500
 _SYSCTL_DEFAULTS = {
     "ip_forward": "0",
@@ -34,64 +31,11 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordedNetns:
-    """A namespace that exists as a path and a number only."""
-
-    def __init__(self, path: str, inode: int) -> None:
-        self.path = path
-        self.inode = inode
-
-    def fileno(self) -> int:
-        """Give no descriptor: there is none."""
-        return -1
-
-    def close(self) -> None:
-        """Do nothing."""
-
-    def __enter__(self) -> RecordedNetns:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-@dataclass
-class _Space:
-    """What is recorded of one namespace: over the base's links, `links` None where one was deleted."""
-
-    links: dict[str, Link | None] = field(default_factory=dict)
-    addresses: set[tuple[str, IPInterface]] = field(default_factory=set)
-    addresses_gone: set[tuple[str, IPInterface]] = field(default_factory=set)
-    routes: list[KernelRoute] = field(default_factory=list)
-    sysctls: dict[str, str] = field(default_factory=dict)
-    table: bool | None = None
-    sets: frozenset[str] = frozenset()
-    elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
-    elements_gone: set[Element] = field(default_factory=set)
-    rules: dict[str, list[str]] = field(default_factory=dict)
-
-
-@dataclass
-class _World:
-    """What all handles of one recording share."""
-
-    commands: list[str] = field(default_factory=list)
-    spaces: dict[int, _Space] = field(default_factory=dict)
-    paths: dict[str, RecordedNetns | None] = field(default_factory=dict)
-    peers: dict[tuple[int, str], tuple[int, str]] = field(default_factory=dict)
-    ifindex: int = 1000
-    mutations: int = 0
-    fail_at: int | None = None
-    fail_on: Callable[[str], bool] | None = None
-
-
-class RecordingKernel:
+class RecordingKernel(RecordingFirewall):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
-    fail_on: as `fail_at`, for every verb it says True to. drop_forward and rules: what `forward_policies`
-    and `iptables_rules` answer at first where there is no base.
-    bound: (protocol, port) pairs that `port_is_free` denies.
+    fail_on: as `fail_at`, for every verb it says True to.
     """
 
     def __init__(
@@ -101,13 +45,7 @@ class RecordingKernel:
         fail_at: int | None = None,
         fail_on: Callable[[str], bool] | None = None,
     ) -> None:
-        self._base = base
-        self._world = _World(fail_at=fail_at, fail_on=fail_on)
-        self._path = ""
-        self._inode = base.netns_inode if base is not None else _HOST_INODE
-        self.drop_forward: dict[str, bool] = {}
-        self.rules: dict[str, list[str]] = {}
-        self.bound: set[tuple[str, int]] = set()
+        super().__init__(base, World(fail_at=fail_at, fail_on=fail_on))
 
     @property
     def commands(self) -> list[str]:
@@ -156,7 +94,7 @@ class RecordingKernel:
         return netns
 
     def delete_netns(self, path: str) -> None:
-        """Record that the namespace is gone, and the veth pairs with an end in it."""
+        """Record that the namespace is gone, with its links: veth pairs with an end in it, what sits on them."""
         netns = self._world.paths.get(path)
         if netns is None and (path in self._world.paths or self._base is None):
             return
@@ -226,6 +164,33 @@ class RecordingKernel:
         ends = (inodes[0], end.name), (inodes[1], peer.name)
         self._world.peers.update({ends[0]: ends[1], ends[1]: ends[0]})
 
+    def add_link(self, spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> None:
+        """Record a link on a parent; as in the kernel it goes with its parent, wherever it is."""
+        inode = self._inode if spec.netns is None else spec.netns.inode
+        if spec.netns is None:
+            self._absent(spec.name)
+        elif self._space_of(inode).links.get(spec.name) is not None:
+            raise AlreadyExists("interface", spec.name)
+        on = self._present(parent) if parent else None
+        master = self._master(spec.master) if spec.netns is None else 0
+        self._record("add_link", spec, settings, parent=parent)
+        own = spec.mac or Mac.derived(spec.name)
+        self._space_of(inode).links[spec.name] = Link(
+            spec.name,
+            self._next(),
+            kind_of(settings),
+            on.mac if on is not None and isinstance(settings, Ipvlan) else own,
+            spec.mtu or (on.mtu if on is not None else _DEFAULT_MTU),
+            up=spec.up,
+            master=master,
+            alias=spec.alias,
+            parent_ifindex=on.ifindex if on is not None else 0,
+            parent_abroad=on is not None and inode != self._inode,
+            settings=settings,
+        )
+        if parent:
+            self._world.parents[inode, spec.name] = self._inode, parent
+
     def set_link(
         self,
         name: str,
@@ -258,11 +223,13 @@ class RecordingKernel:
     def delete_links(self, names: Iterable[str]) -> None:
         """Record ``ip link del`` for those that are there."""
         there = [name for name in dict.fromkeys(names) if self.link(name) is not None]
-        # a veth pair dies with either end, so a second deletion would find nothing
+        # a veth pair dies with either end, and a link with its parent, so a second deletion would find nothing
+        world = self._world
         doomed = [
             n
             for i, n in enumerate(there)
-            if self._world.peers.get((self._inode, n)) not in self._at(there[:i])
+            if not {world.peers.get((self._inode, n)), world.parents.get((self._inode, n))}
+            & self._at(there[:i])
         ]
         if not doomed:
             return
@@ -333,111 +300,7 @@ class RecordingKernel:
         self._record("set_sysctl", key, value)
         self._space.sysctls[key] = value
 
-    # -- nftables -----------------------------------------------------------------------------------
-
-    def nft_apply(self, ruleset: str) -> None:
-        """Record ``nft -f -``; notes which sets and maps the text declares."""
-        self._record("nft_apply", ruleset)
-        space = self._space
-        space.table = re.search(r"^\s*table inet dovetail\s*\{", ruleset, re.MULTILINE) is not None
-        space.sets = frozenset(re.findall(r"^\s*(?:set|map)\s+(\w+)\s*\{", ruleset, re.MULTILINE))
-        space.elements.clear()
-        space.elements_gone.clear()
-
-    def nft_has_table(self) -> bool:
-        """Say whether the recording or else the base has the table."""
-        if self._space.table is not None:
-            return self._space.table
-        return self._base.nft_has_table() if self._base is not None else False
-
-    def nft_add_elements(self, elements: Collection[Element]) -> None:
-        """Record ``nft add element`` for those that are not there."""
-        if not elements:
-            return
-        if not self.nft_has_table():
-            raise NotFound("nftables table", "inet dovetail")
-        there = {(e.set, e.key): e for e in self.nft_elements()}
-        for element in elements:
-            if self._space.sets and element.set not in self._space.sets:
-                raise NotFound("nftables set", element.set)
-            known = there.get((element.set, element.key))
-            if known is not None and known != element:
-                raise AlreadyExists("nftables element", f"{element.set} {element.key}")
-        missing = [element for element in elements if (element.set, element.key) not in there]
-        if not missing:
-            return
-        self._record("nft_add_elements", missing)
-        for element in elements:
-            self._space.elements[element.set, element.key] = element
-            self._space.elements_gone.discard(element)
-
-    def nft_delete_elements(self, elements: Collection[Element]) -> None:
-        """Record ``nft delete element`` for those that are there."""
-        there = self.nft_elements()
-        present = [element for element in elements if element in there]
-        if not present:
-            return
-        self._record("nft_delete_elements", present)
-        for element in present:
-            self._space.elements.pop((element.set, element.key), None)
-            self._space.elements_gone.add(element)
-
-    def nft_elements(self) -> set[Element]:
-        """Read the recorded elements and the base's."""
-        if not self.nft_has_table():
-            return set()
-        base = self._base.nft_elements() if self._base is not None and self._space.table is None else set()
-        return (base - self._space.elements_gone) | set(self._space.elements.values())
-
-    # -- the host's other firewall, connection tracking, sockets ------------------------------------
-
-    def forward_policies(self) -> dict[str, bool]:
-        """Answer the base's, or `drop_forward`."""
-        return self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
-
-    def iptables_rules(self, program: str) -> list[str]:
-        """Answer the base's, or `rules`, as the recording changed them."""
-        recorded = self._space.rules
-        if program not in recorded:
-            base = self._base
-            recorded[program] = (
-                base.iptables_rules(program) if base is not None else [*self.rules.get(program, ())]
-            )
-        return [*recorded[program]]
-
-    def iptables(self, program: str, *args: str) -> bool:
-        """Record a change."""
-        rules = self.iptables_rules(program)
-        self._record("iptables", program, *args)
-        self._space.rules[program] = _changed(rules, *args)
-        return True
-
-    def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
-        """Record ``conntrack -D``."""
-        self._record("flush_conntrack", protocol, port=port, address=address)
-
-    def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
-        """Ask the base, or look in `bound`."""
-        if self._base is not None:
-            return self._base.port_is_free(protocol, address, port)
-        return (protocol, port) not in self.bound
-
     # -- below ------------------------------------------------------------------------------------
-
-    @property
-    def _space(self) -> _Space:
-        return self._space_of(self._inode)
-
-    def _space_of(self, inode: int) -> _Space:
-        return self._world.spaces.setdefault(inode, _Space())
-
-    def _record(self, verb: str, *args: object, **kwargs: object) -> None:
-        world = self._world
-        world.mutations += 1
-        if world.mutations == world.fail_at or (world.fail_on is not None and world.fail_on(verb)):
-            raise KernelError(f"injected fault in {verb}", EIO)
-        lines = describe(verb, *args, **kwargs)
-        world.commands += [inside(self._path, line) for line in lines] if self._path else lines
 
     def _netns(self, path: str) -> RecordedNetns:
         netns = self._world.paths.get(path)
@@ -477,21 +340,6 @@ class RecordingKernel:
         space.routes = [route for route in space.routes if route.link != name]
         if peer is not None:
             self._drop(*peer)
-
-
-def _changed(rules: list[str], action: str, chain: str, *rule: str) -> list[str]:
-    """Give what ``iptables -S`` says after the change."""
-    line = " ".join(("-A", chain, *rule))
-    match action:
-        case "-N":
-            return [*rules, f"-N {chain}"]
-        case "-A":
-            return [*rules, line]
-        case "-I":
-            return [line, *rules]
-        case "-D":
-            at = rules.index(line)
-            return rules[:at] + rules[at + 1 :]
-        case _:  # -F, -X
-            gone = f"-A {chain} " if action == "-F" else f"-N {chain}"
-            return [other for other in rules if not other.startswith(gone)]
+        self._world.parents.pop((inode, name), None)
+        for child in [child for child, parent in self._world.parents.items() if parent == (inode, name)]:
+            self._drop(*child)

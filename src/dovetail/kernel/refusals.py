@@ -14,14 +14,20 @@ from dovetail.errors import (
 )
 from dovetail.kernel.netlink import Refusal
 
-__all__ = ["explain"]
+__all__ = ["ABSENT", "UNKNOWN_KIND", "explain"]
 
-_UNKNOWN_KIND = "Unknown device type"  # rtnl_newlink, net/core/rtnetlink.c
+ABSENT = frozenset({errno.ENOENT, errno.ENODEV, errno.EAFNOSUPPORT, errno.EOPNOTSUPP})
+"""What a list of things is refused with where there is no such table, link or family yet."""
+
+UNKNOWN_KIND = "Unknown device type"
+"""The kernel's words for a kind of link it does not have (rtnl_newlink, net/core/rtnetlink.c)."""
+
 _HINTS = {
     errno.EACCES: "IPv6 is turned off there: see the sysctl net/ipv6/conf/LINK/disable_ipv6",
     errno.ENETUNREACH: "the gateway must be in a subnet of the link",
     errno.EHOSTUNREACH: "the gateway must be in a subnet of the link",
-    errno.ENETDOWN: "bring the link up first",
+    errno.ENETDOWN: "bring the link up first, and the one it sits on",
+    errno.EADDRINUSE: "another link on the same parent has this MAC",
 }
 
 
@@ -39,6 +45,6 @@ def explain(refusal: Refusal, command: str, *, link: str = "") -> DovetailError:
         return PermissionDenied(
             f"no permission for `{command}`", hint="it needs CAP_NET_ADMIN in that namespace: run as root"
         )
-    if code == errno.EOPNOTSUPP and refusal.extack == _UNKNOWN_KIND:
+    if code == errno.EOPNOTSUPP and refusal.extack == UNKNOWN_KIND:
         return Unsupported(f"this kernel has no such kind of link: `{command}`")
     return KernelError(message, code, extack=refusal.extack, hint=_HINTS.get(code, ""))

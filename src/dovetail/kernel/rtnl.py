@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from struct import Struct
 from typing import NamedTuple
 
+from dovetail.kernel import link_settings
 from dovetail.kernel.attributes import attribute, attributes, each, nest, nul, u8, u32
 from dovetail.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Message
-from dovetail.kernel.protocol import Link, LinkSpec
+from dovetail.kernel.protocol import Link, LinkSettings, LinkSpec
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
@@ -32,6 +33,7 @@ __all__ = [
     "get_link",
     "new_address",
     "new_bridge",
+    "new_link",
     "new_route",
     "new_veth",
     "parse_address",
@@ -65,6 +67,7 @@ _IFLA_NET_NS_FD = 28
 _IFLA_EXT_MASK = 29
 _IFLA_NUM_TX_QUEUES = 31
 _IFLA_NUM_RX_QUEUES = 32
+_IFLA_LINK_NETNSID = 37
 _IFLA_INFO_KIND = 1
 _IFLA_INFO_DATA = 2
 _IFLA_INFO_SLAVE_KIND = 4
@@ -141,22 +144,39 @@ def new_veth(end: LinkSpec, peer: LinkSpec, *, master: int = 0) -> Message:
     a seventh of the time of an attachment on 2 CPUs and grows with their number.
     """
     up = _IFF_UP if end.up else 0
-    parts = [_IFINFOMSG.pack(0, 0, 0, up, up), *_birth(end)]
+    parts = [_IFINFOMSG.pack(0, 0, 0, up, up), _ONE_QUEUE, *_birth(end)]
     if master:
         parts.append(u32(_IFLA_MASTER, master))
     parts.append(
         nest(
             _IFLA_LINKINFO,
             nul(_IFLA_INFO_KIND, "veth"),
-            nest(_IFLA_INFO_DATA, nest(_VETH_INFO_PEER, _IFINFOMSG.pack(0, 0, 0, 0, 0), *_birth(peer))),
+            nest(
+                _IFLA_INFO_DATA,
+                nest(_VETH_INFO_PEER, _IFINFOMSG.pack(0, 0, 0, 0, 0), _ONE_QUEUE, *_birth(peer)),
+            ),
         )
     )
     return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
 
 
+def new_link(spec: LinkSpec, settings: LinkSettings, *, parent: int = 0, master: int = 0) -> Message:
+    """Make a link of one of the kinds of `LinkSettings`, up if so specified, in its namespace under its name.
+
+    parent: an index of the sender's namespace, whatever the link's own (rtnl_newlink, net/core/rtnetlink.c).
+    The kernel takes no alias and no port flags here; those are `set_link`'s.
+    """
+    up = _IFF_UP if spec.up else 0
+    parts = [_IFINFOMSG.pack(0, 0, 0, up, up), *_birth(spec)]
+    parts += [u32(kind, index) for kind, index in ((_IFLA_LINK, parent), (_IFLA_MASTER, master)) if index]
+    data = link_settings.written(settings)
+    kind = nul(_IFLA_INFO_KIND, link_settings.kind_of(settings))
+    parts.append(nest(_IFLA_LINKINFO, kind, *([nest(_IFLA_INFO_DATA, *data)] if data else [])))
+    return Message(_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
+
+
 def _birth(spec: LinkSpec) -> Iterator[bytes]:
     yield nul(_IFLA_IFNAME, spec.name)
-    yield _ONE_QUEUE
     if spec.mac is not None:
         yield attribute(_IFLA_ADDRESS, spec.mac.packed())
     if spec.mtu:
@@ -216,8 +236,11 @@ def parse_link(body: bytes) -> Link:
     """Read what RTM_GETLINK answers."""
     _, _, index, flags, _ = _IFINFOMSG.unpack_from(body)
     said = attributes(body, _IFINFOMSG.size)
-    kind = _text(attributes(said.get(_IFLA_LINKINFO, b"")).get(_IFLA_INFO_KIND, b""))
+    info = attributes(said.get(_IFLA_LINKINFO, b""))
+    kind = _text(info.get(_IFLA_INFO_KIND, b""))
     mac = said.get(_IFLA_ADDRESS, b"")
+    other = _number(said.get(_IFLA_LINK))  # a veth's peer, else what the link sits on
+    parent = other if kind not in ("", "veth") else 0
     return Link(
         name=_text(said.get(_IFLA_IFNAME, b"")),
         ifindex=index,
@@ -227,7 +250,10 @@ def parse_link(body: bytes) -> Link:
         up=bool(flags & _IFF_UP),
         master=_number(said.get(_IFLA_MASTER)),
         alias=_text(said.get(_IFLA_IFALIAS, b"")),
-        peer_ifindex=_number(said.get(_IFLA_LINK)) if kind == "veth" else 0,
+        peer_ifindex=other if kind == "veth" else 0,
+        parent_ifindex=parent,
+        parent_abroad=bool(parent) and _IFLA_LINK_NETNSID in said,
+        settings=link_settings.read(kind, info.get(_IFLA_INFO_DATA, b"")),
     )
 
 

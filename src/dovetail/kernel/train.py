@@ -29,6 +29,7 @@ class Operation(NamedTuple):
     commands: the lines of ``ip`` that it equals, for error texts. exists: what EEXIST on the first message means.
     link: what ENODEV is about. tolerated: errnos that mean there is nothing to do. made: the link that
     the first message makes; it goes again where a later one is refused. after: runs when all succeeded.
+    refused: what a refusal of the first message means, where it can say.
     """
 
     commands: Callable[[], list[str]]
@@ -38,9 +39,12 @@ class Operation(NamedTuple):
     tolerated: frozenset[int] = frozenset()
     made: str = ""
     after: Callable[[], None] | None = None
+    refused: Callable[[Refusal], DovetailError | None] | None = None
 
     def error(self, index: int, refusal: Refusal) -> DovetailError:
         """Explain the refusal of its message number `index`."""
+        if index == 0 and self.refused is not None and (meant := self.refused(refusal)) is not None:
+            return meant
         lines = self.commands() or ["ip link set"]
         if refusal.errno == EEXIST and index == 0 and self.exists is not None:
             return self.exists() if callable(self.exists) else self.exists

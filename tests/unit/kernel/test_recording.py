@@ -6,7 +6,16 @@ import pytest
 
 from dovetail.errors import AlreadyExists, KernelError, NotFound
 from dovetail.kernel.commands import MUTATING, describe
-from dovetail.kernel.protocol import Kernel, KernelRoute, LinkSpec
+from dovetail.kernel.protocol import (
+    Dummy,
+    Ipvlan,
+    Kernel,
+    KernelRoute,
+    LinkSettings,
+    LinkSpec,
+    Macvlan,
+    Vlan,
+)
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.attachment import Route
 from dovetail.model.element import Element
@@ -82,6 +91,64 @@ def test_a_verb_equals_its_command(
     verb: str, args: tuple[object, ...], kwargs: dict[str, object], lines: list[str]
 ) -> None:
     assert describe(verb, *args, **kwargs) == lines
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (Macvlan("vepa"), "type macvlan mode vepa"),
+        (Ipvlan("l3s", "private"), "type ipvlan mode l3s private"),
+        (Vlan(10), "type vlan id 10"),
+    ],
+)
+def test_a_link_on_a_parent_equals_its_command(settings: LinkSettings, words: str) -> None:
+    assert describe("add_link", LinkSpec("x", MAC, 1400, up=True, alias="a"), settings, parent="ens3") == [
+        f"ip link add link ens3 name x address {MAC} mtu 1400 {words}",
+        "ip link set dev x alias a",
+        "ip link set dev x up",
+    ]
+
+
+def test_a_link_is_born_in_a_sandbox_and_goes_with_its_parent(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.add_link(LinkSpec("d0", mtu=1300), Dummy())
+    kernel.add_link(LinkSpec("d0.10"), Vlan(10), parent="d0")
+    kernel.commands.clear()
+
+    kernel.add_link(LinkSpec("eth0", mac=MAC, netns=box, alias="a", up=True), Macvlan(), parent="d0.10")
+
+    assert kernel.commands == [
+        f"ip link add link d0.10 name eth0 address {MAC} netns box type macvlan mode bridge",
+        "ip -n box link set dev eth0 alias a",
+        "ip -n box link set dev eth0 up",
+    ]
+    parent = kernel.link("d0.10")
+    assert parent is not None
+    with kernel.inside(box) as inner:
+        link = inner.link("eth0")
+        assert link is not None
+        assert (link.mtu, link.mac, link.settings) == (1300, MAC, Macvlan("bridge"))
+        assert (link.parent_ifindex, link.parent_abroad) == (parent.ifindex, True)
+        with pytest.raises(AlreadyExists, match="eth0"):
+            kernel.add_link(LinkSpec("eth0", netns=box), Macvlan(), parent="d0")
+
+    kernel.delete_links(["d0", "d0.10"])
+
+    assert kernel.commands[-1] == "ip link del dev d0"
+    assert [link.name for link in kernel.links()] == ["lo"]
+    with kernel.inside(box) as inner:
+        assert inner.link("eth0") is None
+
+
+def test_an_ipvlan_has_its_parents_mac_and_a_missing_parent_is_not_found(kernel: RecordingKernel) -> None:
+    kernel.add_link(LinkSpec("d0", mac=MAC), Dummy())
+    kernel.add_link(LinkSpec("i0"), Ipvlan(), parent="d0")
+    link = kernel.link("i0")
+
+    assert link is not None
+    assert link.mac == MAC
+    with pytest.raises(NotFound, match="d1"):
+        kernel.add_link(LinkSpec("i1"), Ipvlan(), parent="d1")
 
 
 def test_a_pair_lives_in_two_namespaces_and_dies_with_either_end(kernel: RecordingKernel) -> None:

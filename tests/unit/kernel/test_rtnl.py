@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ifinfmsg.plugins.ipvlan import ipvlan
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dovetail.kernel import rtnl
 from dovetail.kernel.netlink import Message
-from dovetail.kernel.protocol import Link, LinkSpec
+from dovetail.kernel.protocol import Dummy, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Vlan
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
+
+# pyroute2 has not heard of the flags (include/uapi/linux/if_link.h)
+ipvlan.nla_map = (*ipvlan.nla_map, ("IFLA_IPVLAN_FLAGS", "uint16"))
 
 MAC, PEER_MAC = Mac("02:00:5e:10:00:01"), Mac("02:00:5e:10:00:02")
 CREATE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -114,6 +118,106 @@ def test_a_bridge_has_its_mac_from_the_start() -> None:
         "IFLA_ADDRESS": MAC,
         "IFLA_LINKINFO": {"IFLA_INFO_KIND": "bridge"},
     }
+
+
+KINDS: list[tuple[LinkSettings, str, dict[str, Any]]] = [
+    (Macvlan("private"), "macvlan", {"IFLA_MACVLAN_MODE": "private"}),
+    (Macvlan("vepa"), "macvlan", {"IFLA_MACVLAN_MODE": "vepa"}),
+    (Macvlan("bridge"), "macvlan", {"IFLA_MACVLAN_MODE": "bridge"}),
+    (Macvlan("passthru"), "macvlan", {"IFLA_MACVLAN_MODE": "passthru"}),
+    (Ipvlan("l2", "bridge"), "ipvlan", {"IFLA_IPVLAN_MODE": 0, "IFLA_IPVLAN_FLAGS": 0}),
+    (Ipvlan("l3", "private"), "ipvlan", {"IFLA_IPVLAN_MODE": 1, "IFLA_IPVLAN_FLAGS": 1}),
+    (Ipvlan("l3s", "vepa"), "ipvlan", {"IFLA_IPVLAN_MODE": 2, "IFLA_IPVLAN_FLAGS": 2}),
+    (Vlan(4094), "vlan", {"IFLA_VLAN_ID": 4094}),
+    (Dummy(), "dummy", {}),
+]
+
+
+def link_info(kind: str, data: dict[str, Any]) -> dict[str, Any]:
+    """Give IFLA_LINKINFO as pyroute2 takes it."""
+    return {"attrs": [("IFLA_INFO_KIND", kind), ("IFLA_INFO_DATA", {"attrs": list(data.items())})]}
+
+
+@pytest.mark.parametrize(("settings", "kind", "data"), KINDS)
+def test_a_link_on_a_parent_is_one_message(settings: LinkSettings, kind: str, data: dict[str, Any]) -> None:
+    spec = LinkSpec("eth0", MAC, 1400, netns=OpenNetns(9), alias="left out here", up=True)
+
+    message = rtnl.new_link(spec, settings, parent=7)
+
+    read = decoded(ifinfmsg, message)
+    assert (message.kind, message.flags) == (16, CREATE)
+    assert (read["index"], read["flags"], read["change"]) == (0, 1, 1)
+    assert named(read) == {
+        "IFLA_IFNAME": "eth0",
+        "IFLA_ADDRESS": MAC,
+        "IFLA_MTU": 1400,
+        "IFLA_NET_NS_FD": 9,
+        "IFLA_LINK": 7,
+        "IFLA_LINKINFO": {"IFLA_INFO_KIND": kind, **({"IFLA_INFO_DATA": data} if data else {})},
+    }
+
+
+@pytest.mark.parametrize(("settings", "kind", "data"), KINDS)
+def test_the_settings_of_a_link_are_written_byte_for_byte_as_pyroute2_does(
+    settings: LinkSettings, kind: str, data: dict[str, Any]
+) -> None:
+    theirs = ifinfmsg()
+    info = link_info(kind, data) if data else {"attrs": [("IFLA_INFO_KIND", kind)]}
+    theirs["attrs"] = [("IFLA_IFNAME", "x"), ("IFLA_LINK", 7), ("IFLA_LINKINFO", info)]
+
+    ours = rtnl.new_link(LinkSpec("x"), settings, parent=7).body
+
+    assert without_nested_flags(ours) == without_nested_flags(encoded(theirs))
+
+
+def without_nested_flags(body: bytes) -> bytes:
+    """Clear NLA_F_NESTED of IFLA_LINKINFO and IFLA_INFO_DATA, which pyroute2 leaves out."""
+    return body.replace(struct.pack("=H", 0x8000 | 18), struct.pack("=H", 18)).replace(
+        struct.pack("=H", 0x8000 | 2), struct.pack("=H", 2)
+    )
+
+
+def test_a_link_that_sits_on_none_and_belongs_to_a_bridge_says_so() -> None:
+    assert named(decoded(ifinfmsg, rtnl.new_link(LinkSpec("d"), Dummy(), master=5))) == {
+        "IFLA_IFNAME": "d",
+        "IFLA_MASTER": 5,
+        "IFLA_LINKINFO": {"IFLA_INFO_KIND": "dummy"},
+    }
+
+
+@pytest.mark.parametrize(("settings", "kind", "data"), KINDS)
+def test_a_link_is_read_with_its_settings_and_its_parent(
+    settings: LinkSettings, kind: str, data: dict[str, Any]
+) -> None:
+    message = ifinfmsg()
+    message["index"] = 12
+    info = link_info(kind, data) if data else {"attrs": [("IFLA_INFO_KIND", kind)]}
+    message["attrs"] = [("IFLA_IFNAME", "x"), ("IFLA_LINK", 7), ("IFLA_LINKINFO", info)]
+
+    assert rtnl.parse_link(encoded(message)) == Link("x", 12, kind, parent_ifindex=7, settings=settings)
+
+
+def test_a_parent_in_another_namespace_is_counted_there() -> None:
+    message = ifinfmsg()
+    message["index"] = 12
+    info = link_info("macvlan", {"IFLA_MACVLAN_MODE": 4})
+    message["attrs"] = [
+        ("IFLA_IFNAME", "x"),
+        ("IFLA_LINK", 7),
+        ("IFLA_LINKINFO", info),
+        ("IFLA_LINK_NETNSID", 0),
+    ]
+
+    read = rtnl.parse_link(encoded(message))
+
+    assert (read.parent_ifindex, read.parent_abroad) == (7, True)
+
+
+def test_a_mode_that_is_never_made_is_read_as_no_settings() -> None:
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_LINKINFO", link_info("macvlan", {"IFLA_MACVLAN_MODE": 16}))]
+
+    assert rtnl.parse_link(encoded(message)).settings is None
 
 
 @pytest.mark.parametrize(

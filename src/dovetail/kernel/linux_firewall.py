@@ -1,0 +1,118 @@
+"""The packet filter's side of `LinuxKernel`: nftables, the host's other firewall, connection tracking, ports."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cached_property, partial
+
+from dovetail.kernel import conntrack, netns, sockets
+from dovetail.kernel.commands import describe
+from dovetail.kernel.netlink import NetlinkSocket, RefusedError, SocketPool
+from dovetail.kernel.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, drops, get_chain
+from dovetail.kernel.nft_table import NftTable
+from dovetail.kernel.protocol import Netns
+from dovetail.kernel.refusals import ABSENT, explain
+from dovetail.model.addresses import IPAddress
+from dovetail.model.element import Element
+
+__all__ = ["LinuxFirewall"]
+
+_NETLINK_NETFILTER = 12  # include/uapi/linux/netlink.h; Python 3.11 has no name for it
+_TABLE = "dovetail"
+_FIREWALLS = {"iptables": NFPROTO_IPV4, "ip6tables": NFPROTO_IPV6}
+
+
+class LinuxFirewall:
+    """Those verbs in the namespace `home`, which must stay open as long."""
+
+    def __init__(self, home: Netns) -> None:
+        self._home = home
+
+    # what a handle to a sandbox, made for a few messages, mostly does without
+
+    @cached_property
+    def _netfilter(self) -> SocketPool:
+        return SocketPool(partial(self._open, _NETLINK_NETFILTER))
+
+    @cached_property
+    def _table(self) -> NftTable:
+        return NftTable(self._netfilter, _TABLE)
+
+    def close(self) -> None:
+        """Close its sockets; nothing of the kernel's state changes."""
+        if "_netfilter" in self.__dict__:
+            self._netfilter.close()
+
+    def _open(self, protocol: int) -> NetlinkSocket:
+        with netns.entered(self._home):
+            return NetlinkSocket(protocol)
+
+    # -- nftables ---------------------------------------------------------------------------------
+
+    def nft_apply(self, ruleset: str) -> None:
+        """Apply text as one transaction; runs ``nft``."""
+        from dovetail.kernel.programs import nft_apply
+
+        with netns.entered(self._home):
+            nft_apply(ruleset)
+        self._table.forget()
+
+    def nft_has_table(self) -> bool:
+        """Say whether ``table inet dovetail`` is there."""
+        return self._table.exists()
+
+    def nft_add_elements(self, elements: Collection[Element]) -> None:
+        """Add elements; see `NftTable.add`."""
+        self._table.add(elements)
+
+    def nft_delete_elements(self, elements: Collection[Element]) -> None:
+        """Delete elements by key; see `NftTable.delete`."""
+        self._table.delete(elements)
+
+    def nft_elements(self) -> set[Element]:
+        """Read every element."""
+        return self._table.elements()
+
+    # -- the host's other firewall, connection tracking, sockets ----------------------------------
+
+    def forward_policies(self) -> dict[str, bool]:
+        """Say whether ``ip`` and ``ip6 filter FORWARD`` drop; sees what iptables-nft made, as Docker's is."""
+        policies: dict[str, bool] = {}
+        with self._netfilter.borrow() as netlink:
+            for program, family in _FIREWALLS.items():
+                try:
+                    policy = drops(netlink.request(get_chain(family, "filter", "FORWARD")))
+                except RefusedError as exc:
+                    if exc.refusal.errno in ABSENT:
+                        continue
+                    raise explain(exc.refusal, f"{program} -S FORWARD") from exc
+                if policy is not None:
+                    policies[program] = policy
+        return policies
+
+    def iptables_rules(self, program: str) -> list[str]:
+        """List the filter table of this namespace."""
+        from dovetail.kernel.programs import iptables_rules
+
+        with netns.entered(self._home):
+            return iptables_rules(program)
+
+    def iptables(self, program: str, *args: str) -> bool:
+        """Run ``iptables`` or ``ip6tables`` in this namespace."""
+        from dovetail.kernel.programs import iptables
+
+        with netns.entered(self._home):
+            return iptables(program, *args)
+
+    def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
+        """Forget flows of `protocol` with this original destination port and this reply source, where given."""
+        with self._netfilter.borrow() as netlink:
+            refusal = conntrack.flush(netlink, conntrack.Flows(protocol, port, address))
+        if refusal is not None:
+            command = describe("flush_conntrack", protocol, port=port, address=address)[0]
+            raise explain(refusal, command)
+
+    def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
+        """Say whether `port` could be bound in this namespace."""
+        with netns.entered(self._home):
+            return sockets.port_is_free(protocol, address, port)

@@ -1,0 +1,135 @@
+"""The packet filter's side of `RecordingKernel`: nftables, the host's other firewall, connection tracking, ports."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection
+
+from dovetail.errors import AlreadyExists, NotFound
+from dovetail.kernel.protocol import Kernel
+from dovetail.kernel.recorded import Recorder, World
+from dovetail.model.addresses import IPAddress
+from dovetail.model.element import Element
+
+__all__ = ["RecordingFirewall"]
+
+
+class RecordingFirewall(Recorder):
+    """Those verbs, recorded.
+
+    drop_forward and rules: what `forward_policies` and `iptables_rules` answer at first where there is no base.
+    bound: (protocol, port) pairs that `port_is_free` denies.
+    """
+
+    def __init__(self, base: Kernel | None, world: World) -> None:
+        super().__init__(base, world)
+        self.drop_forward: dict[str, bool] = {}
+        self.rules: dict[str, list[str]] = {}
+        self.bound: set[tuple[str, int]] = set()
+
+    # -- nftables -----------------------------------------------------------------------------------
+
+    def nft_apply(self, ruleset: str) -> None:
+        """Record ``nft -f -``; notes which sets and maps the text declares."""
+        self._record("nft_apply", ruleset)
+        space = self._space
+        space.table = re.search(r"^\s*table inet dovetail\s*\{", ruleset, re.MULTILINE) is not None
+        space.sets = frozenset(re.findall(r"^\s*(?:set|map)\s+(\w+)\s*\{", ruleset, re.MULTILINE))
+        space.elements.clear()
+        space.elements_gone.clear()
+
+    def nft_has_table(self) -> bool:
+        """Say whether the recording or else the base has the table."""
+        if self._space.table is not None:
+            return self._space.table
+        return self._base.nft_has_table() if self._base is not None else False
+
+    def nft_add_elements(self, elements: Collection[Element]) -> None:
+        """Record ``nft add element`` for those that are not there."""
+        if not elements:
+            return
+        if not self.nft_has_table():
+            raise NotFound("nftables table", "inet dovetail")
+        there = {(e.set, e.key): e for e in self.nft_elements()}
+        for element in elements:
+            if self._space.sets and element.set not in self._space.sets:
+                raise NotFound("nftables set", element.set)
+            known = there.get((element.set, element.key))
+            if known is not None and known != element:
+                raise AlreadyExists("nftables element", f"{element.set} {element.key}")
+        missing = [element for element in elements if (element.set, element.key) not in there]
+        if not missing:
+            return
+        self._record("nft_add_elements", missing)
+        for element in elements:
+            self._space.elements[element.set, element.key] = element
+            self._space.elements_gone.discard(element)
+
+    def nft_delete_elements(self, elements: Collection[Element]) -> None:
+        """Record ``nft delete element`` for those that are there."""
+        there = self.nft_elements()
+        present = [element for element in elements if element in there]
+        if not present:
+            return
+        self._record("nft_delete_elements", present)
+        for element in present:
+            self._space.elements.pop((element.set, element.key), None)
+            self._space.elements_gone.add(element)
+
+    def nft_elements(self) -> set[Element]:
+        """Read the recorded elements and the base's."""
+        if not self.nft_has_table():
+            return set()
+        base = self._base.nft_elements() if self._base is not None and self._space.table is None else set()
+        return (base - self._space.elements_gone) | set(self._space.elements.values())
+
+    # -- the host's other firewall, connection tracking, sockets ------------------------------------
+
+    def forward_policies(self) -> dict[str, bool]:
+        """Answer the base's, or `drop_forward`."""
+        return self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
+
+    def iptables_rules(self, program: str) -> list[str]:
+        """Answer the base's, or `rules`, as the recording changed them."""
+        recorded = self._space.rules
+        if program not in recorded:
+            base = self._base
+            recorded[program] = (
+                base.iptables_rules(program) if base is not None else [*self.rules.get(program, ())]
+            )
+        return [*recorded[program]]
+
+    def iptables(self, program: str, *args: str) -> bool:
+        """Record a change."""
+        rules = self.iptables_rules(program)
+        self._record("iptables", program, *args)
+        self._space.rules[program] = _changed(rules, *args)
+        return True
+
+    def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
+        """Record ``conntrack -D``."""
+        self._record("flush_conntrack", protocol, port=port, address=address)
+
+    def port_is_free(self, protocol: str, address: IPAddress | None, port: int) -> bool:
+        """Ask the base, or look in `bound`."""
+        if self._base is not None:
+            return self._base.port_is_free(protocol, address, port)
+        return (protocol, port) not in self.bound
+
+
+def _changed(rules: list[str], action: str, chain: str, *rule: str) -> list[str]:
+    """Give what ``iptables -S`` says after the change."""
+    line = " ".join(("-A", chain, *rule))
+    match action:
+        case "-N":
+            return [*rules, f"-N {chain}"]
+        case "-A":
+            return [*rules, line]
+        case "-I":
+            return [line, *rules]
+        case "-D":
+            at = rules.index(line)
+            return rules[:at] + rules[at + 1 :]
+        case _:  # -F, -X
+            gone = f"-A {chain} " if action == "-F" else f"-N {chain}"
+            return [other for other in rules if not other.startswith(gone)]
