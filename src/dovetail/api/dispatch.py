@@ -20,6 +20,7 @@ path                                        method   request                    
 ``/v1/drivers``                             GET                                            list of DriverView
 ``/v1/pools``                               GET                                            list of PoolView
 ``/v1/trace?last=N``                        GET                                            list of Step
+``/v1/trace/next?after=N&wait_s=S``         GET                                            TraceNews
 ``/v1/topology``                            GET                                            Topology
 ``/v1/doctor``                              GET                                            list of Check
 ``/v1/version``, ``/v1/ping``               GET                                            Version, ``{}``
@@ -57,13 +58,14 @@ from dovetail.api.views import (
 )
 from dovetail.engine.engine import Engine
 from dovetail.engine.trace import Step
-from dovetail.errors import InvalidArgument
+from dovetail.errors import InvalidArgument, NotFound
 from dovetail.model.codec import decode, encode
 
-__all__ = ["API_VERSION", "Reply", "Version", "dispatch"]
+__all__ = ["API_VERSION", "Reply", "TraceNews", "Version", "dispatch"]
 
 API_VERSION = "v1"
 _TRACE_LAST = 20
+_FOLLOW_AT_MOST_S = 30.0  # a client that has gone away holds a thread no longer
 _OK, _CREATED, _NOT_FOUND, _NOT_ALLOWED = 200, 201, 404, 405
 
 
@@ -84,6 +86,13 @@ class Version(msgspec.Struct, frozen=True, kw_only=True):
     pid: int
     store: str
     netns: int
+
+
+class TraceNews(msgspec.Struct, frozen=True, kw_only=True):
+    """What has finished since; `next` is the ``after`` of the next request. Without ``after`` there are no steps."""
+
+    next: int
+    steps: list[Step] = []
 
 
 class _Call(NamedTuple):
@@ -185,6 +194,20 @@ def _trace(engine: Engine, call: _Call) -> list[Step]:
     return engine.tracer.recent(int(text))
 
 
+def _trace_next(engine: Engine, call: _Call) -> TraceNews:
+    """Wait for the next operations: a client that follows asks again and again, with no state kept for it here."""
+    if call.ref != "next":
+        raise NotFound("trace", call.ref, hint="there is /v1/trace/next")
+    after, wait_s = call.query.get("after"), call.query.get("wait_s", "0")
+    for where, text in (("after", after), ("wait_s", wait_s)):
+        if text is not None and not re.fullmatch("[0-9]{1,15}", text):
+            raise InvalidArgument(f"{text!r} is not a number", where=where, hint=f"write it as {where}=20")
+    number, steps = engine.tracer.follow(
+        None if after is None else int(after), min(float(wait_s), _FOLLOW_AT_MOST_S)
+    )
+    return TraceNews(next=number, steps=steps)
+
+
 def _version(engine: Engine, _call: _Call) -> Version:
     return Version(
         version=dovetail.__version__,
@@ -218,6 +241,7 @@ _ROUTES: dict[tuple[str, bool, str], dict[str, _Handler]] = {
     ("drivers", False, ""): {"GET": _drivers},
     ("pools", False, ""): {"GET": lambda engine, _: pool_views(engine)},
     ("trace", False, ""): {"GET": _trace},
+    ("trace", True, ""): {"GET": _trace_next},
     ("topology", False, ""): {"GET": lambda engine, _: topology(engine)},
     ("doctor", False, ""): {"GET": lambda engine, _: examine(engine)},
     ("version", False, ""): {"GET": _version},

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-__all__ = ["Branch", "clock", "facts", "interface", "moment", "table", "tree"]
+__all__ = ["Branch", "clock", "facts", "headline", "interface", "moment", "table", "tree"]
 
 _GAP = "  "
 
@@ -27,7 +27,7 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
         _GAP.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in cells
     ]
-    return "\n".join([_bold(lines[0]), *lines[1:]])
+    return "\n".join([headline(lines[0]), *lines[1:]])
 
 
 def facts(pairs: Mapping[str, str], *, indent: int = 0) -> str:
@@ -39,7 +39,7 @@ def facts(pairs: Mapping[str, str], *, indent: int = 0) -> str:
 
 def tree(branch: Branch) -> str:
     """Draw a tree with lines, or with ASCII where the output cannot show them."""
-    return "\n".join([_bold(branch.text), *_limbs(branch.children, "", _strokes())])
+    return "\n".join([headline(branch.text), *_limbs(branch.children, "", _strokes())])
 
 
 def _limbs(children: Sequence[Branch], before: str, strokes: tuple[str, str, str]) -> Iterator[str]:
@@ -75,8 +75,8 @@ def moment(seconds: float) -> str:
     return datetime.fromtimestamp(seconds).astimezone().isoformat(timespec="seconds") if seconds else ""
 
 
-def _bold(text: str) -> str:
-    """Set off a headline, on a terminal only; rich knows what the terminal can do."""
+def headline(text: str) -> str:
+    """Set off a headline in bold, on a terminal only; rich knows what the terminal can do."""
     if not sys.stdout.isatty():
         return text
     from rich.console import Console

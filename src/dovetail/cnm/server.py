@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from dovetail.cnm import wire
+from dovetail.cnm import summary, wire
 from dovetail.cnm.ipam_driver import IpamDriver
 from dovetail.cnm.network_driver import NetworkDriver
 from dovetail.engine.engine import Engine
 from dovetail.engine.trace import Step
 from dovetail.errors import Busy, Conflict, InvalidArgument, one_sentence
-from dovetail.model.names import short
 
 __all__ = ["CONTENT_TYPE", "PluginServer", "error_body"]
 
@@ -38,9 +38,9 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 class PluginServer:
     """Every method of NetworkDriver and IpamDriver over one engine; safe under threads."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scope: wire.Scope = "local") -> None:
         self._engine = engine
-        network, ipam = NetworkDriver(engine), IpamDriver(engine)
+        network, ipam = NetworkDriver(engine, scope), IpamDriver(engine)
         self._handlers: dict[str, Handler] = {
             "Plugin.Activate": _bare(self._activate),
             "NetworkDriver.GetCapabilities": _bare(network.get_capabilities),
@@ -79,6 +79,8 @@ class PluginServer:
         try:
             with self._engine.tracer.step("docker", method) as step:
                 reply = handler(body, step)
+                if isinstance(reply, msgspec.Struct):
+                    self._engine.tracer.describe(step, partial(summary.answered, reply))
             return 200, msgspec.json.encode(reply if reply is not None else {})
         except Exception as exc:
             status = next((code for kind, code in _STATUS if isinstance(exc, kind)), 500)
@@ -108,7 +110,7 @@ def _bare(call: Callable[[], object]) -> Handler:
 def _typed(kind: type[wire.S], call: Callable[[wire.S], object]) -> Handler:
     def handle(body: bytes, step: Step) -> object:
         request = wire.decode(body, kind)
-        step.detail = _detail(request)
+        step.detail = summary.asked(request)
         return call(request)
 
     return handle
@@ -116,21 +118,3 @@ def _typed(kind: type[wire.S], call: Callable[[wire.S], object]) -> Handler:
 
 def _nothing() -> None:
     """Ignore news of a swarm's nodes."""
-
-
-def _detail(request: msgspec.Struct) -> dict[str, str]:
-    """Give what tells one call from another, for the trace and the log."""
-    names = {
-        "network_id": "network",
-        "endpoint_id": "endpoint",
-        "sandbox_key": "sandbox",
-        "pool_id": "pool",
-        "pool": "pool",
-        "address": "address",
-    }
-    found = {label: getattr(request, field, "") for field, label in names.items()}
-    return {
-        label: short(text) if label in {"network", "endpoint"} else text
-        for label, text in found.items()
-        if text
-    }

@@ -8,6 +8,7 @@ written when somebody reads it (`Tracer.describe`).
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -58,7 +59,10 @@ class Tracer:
     def __init__(self, *, on_step: Callable[[Step], None] | None = None) -> None:
         """Make a tracer. `on_step` is called as each step begins; tests make it fail or kill there."""
         self._thread = _Thread()
-        self._ring: deque[tuple[Step, _Writing]] = deque(maxlen=_RING)
+        self._ring: deque[tuple[int, Step, _Writing]] = deque(maxlen=_RING)
+        self._numbers = itertools.count(1)
+        self._news = threading.Condition()
+        self._followers = 0
         self._sinks: list[tuple[Callable[[Step], None], bool]] = []
         self._on_step = on_step
 
@@ -97,7 +101,29 @@ class Tracer:
 
     def recent(self, last: int = _RING) -> list[Step]:
         """Give the last finished root steps, oldest first."""
-        return [_written(step, writing) for step, writing in list(self._ring)[-last:]]
+        return [_written(step, writing) for _, step, writing in list(self._ring)[-last:]]
+
+    def follow(self, after: int | None, wait_s: float) -> tuple[int, list[Step]]:
+        """Give what finished after root step number `after`, oldest first, with the number to go on from.
+
+        Waits up to `wait_s` for the first one. With `after` None nothing is given but the number, at once. Who
+        follows too slowly misses what has left the ring.
+        """
+        if after is None:
+            ring = list(self._ring)
+            return (ring[-1][0] if ring else 0), []
+        deadline = time.monotonic() + wait_s
+        with self._news:
+            self._followers += 1
+            try:
+                while not (found := [entry for entry in list(self._ring) if entry[0] > after]):
+                    left = deadline - time.monotonic()
+                    if left <= 0:
+                        return after, []
+                    self._news.wait(left)
+            finally:
+                self._followers -= 1
+        return max(number for number, _, _ in found), [_written(step, writing) for _, step, writing in found]
 
     def begin(self, step: Step) -> None:
         """Open `step` on this thread; `step` does, and `end` closes it."""
@@ -115,7 +141,10 @@ class Tracer:
         if thread.stack:
             return
         writing, thread.writing = thread.writing, []
-        self._ring.append((step, writing))
+        self._ring.append((next(self._numbers), step, writing))
+        if self._followers:  # it counts itself in before it looks, so it sees this step or is woken
+            with self._news:
+                self._news.notify_all()
         if thread.waiting is None:
             self._tell(step, writing)
         else:

@@ -301,6 +301,29 @@ def test_trace_refuses_a_number_that_is_none(api, last):
     assert api("GET", "/v1/trace", query={"last": last}).status == 400
 
 
+def test_the_trace_is_followed_by_asking_for_what_came_after(api):
+    after = api("GET", "/v1/trace/next").body
+    api("POST", "/v1/networks/web/connect", {"sandbox": "a"})
+
+    news = api("GET", "/v1/trace/next", query={"after": str(after["next"]), "wait_s": "1"}).body
+
+    assert after["steps"] == []
+    assert [step["name"] for step in news["steps"]] == ["network connect"]
+    assert api("GET", "/v1/trace/next", query={"after": str(news["next"])}).body == {
+        "next": news["next"],
+        "steps": [],
+    }
+
+
+@pytest.mark.parametrize("query", [{"after": "x"}, {"after": "-1"}, {"after": "0", "wait_s": "1.5"}])
+def test_following_the_trace_refuses_what_is_no_number(api, query):
+    assert api("GET", "/v1/trace/next", query=query).status == 400
+
+
+def test_there_is_nothing_else_below_the_trace(api):
+    assert api("GET", "/v1/trace/other").status == 404
+
+
 def test_pools_are_told_with_their_network_and_use(api):
     api("POST", "/v1/networks/web/connect", {"sandbox": "a"})
 

@@ -1,12 +1,17 @@
 from __future__ import annotations
 
+import json
 import socket
+import sys
 import threading
 
 import pytest
 
+from dovetail.api.dispatch import TraceNews
 from dovetail.api.settle import settle
 from dovetail.cli import backend
+from dovetail.engine.trace import Step
+from dovetail.errors import Busy
 from dovetail.model.endpoint import Endpoint, Owner
 
 
@@ -54,6 +59,33 @@ def test_trace_merges_the_daemons_ring_with_what_ran_before_it(shell, request):
     names = [step["detail"]["network"] for step in steps if step["layer"] == "cli"]
 
     assert names == ["before", "after"]
+
+
+def test_following_shows_what_comes_until_the_daemon_ends(shell, daemon, monkeypatch):
+    news = [TraceNews(next=0), TraceNews(next=1, steps=[Step(layer="cli", name="one")])]
+
+    def following(*_):
+        if not news:
+            raise Busy("the daemon did not answer")
+        return news.pop(0)
+
+    monkeypatch.setattr(sys.modules["dovetail.cli.trace"], "_next", following)
+
+    ran = shell("trace", "--follow", "--format", "json")
+
+    assert [json.loads(line)["name"] for line in ran.out.splitlines()] == ["one"]
+    assert (ran.status, ran.err) == (1, "dovetail: the daemon did not answer\n")
+
+
+def test_the_trace_of_one_face_only(shell):
+    shell("network", "create", "web")
+
+    assert shell("trace", "--face", "docker").out == ""
+    assert "network create" in shell("trace", "--face", "cli", "--sequence").out
+
+
+def test_following_without_a_daemon_is_refused(shell):
+    assert "no such daemon" in shell("trace", "--follow").err
 
 
 def test_a_socket_that_nobody_listens_on_is_no_daemon(shell):
