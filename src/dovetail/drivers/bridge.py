@@ -16,7 +16,8 @@ import msgspec
 
 from dovetail.drivers import bridge_check, sandbox_end
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
-from dovetail.drivers.options import Option
+from dovetail.drivers.network_options import settle, uplink_mtu
+from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import Conflict, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
@@ -47,7 +48,7 @@ class BridgeDriver:
     # -- network ----------------------------------------------------------------------------------
 
     def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
-        """Decide link, adoption, MTU and firewall; reads the kernel only.
+        """Decide link, adoption, MTU, routes and firewall; reads the kernel only.
 
         Raises InvalidArgument for a bad option, Conflict where the link is no bridge or another network's.
         """
@@ -66,11 +67,11 @@ class BridgeDriver:
             protected=options.protected and not network.internal,
         )
         return msgspec.structs.replace(
-            network,
+            settle(network, Given(self.name, network.options, KNOWN)),
             link=name,
             adopted=adopted,
             kept=tuple(address for _, address in kernel.addresses(name)) if adopted else (),
-            mtu=options.mtu or (there.mtu if there is not None and adopted else 0),
+            mtu=_mtu(kernel, network, options) or (there.mtu if there is not None and adopted else 0),
             firewall=firewall,
         )
 
@@ -110,6 +111,8 @@ class BridgeDriver:
                     kernel.add_address(network.link, address)
             if there is None or not there.up:
                 kernel.set_link(network.link, up=True)
+            if there is not None and not network.adopted and network.mtu not in {0, there.mtu}:
+                kernel.set_link(network.link, mtu=network.mtu)  # it follows an uplink that has changed
 
     def delete_network(self, kernel: Kernel, network: Network) -> None:
         """Delete the bridge; an adopted one loses the addresses it was given, and keeps those it had."""
@@ -188,6 +191,12 @@ def _remembered(options: tuple[tuple[str, str], ...], ipv6: bool) -> BridgeOptio
     return read_options(dict(options), ipv6=ipv6)
 
 
+def _mtu(kernel: Kernel, network: Network, options: BridgeOptions) -> int:
+    if not options.mtu_is_auto:
+        return options.mtu
+    return uplink_mtu(kernel, ipv6=any(subnet.subnet.version == _V6 for subnet in network.subnets))
+
+
 def _owner(link: Link, network: Network) -> bool:
     """Say whether `link` was made for `network`; False for a bridge nobody claims, else raises Conflict."""
     if link.kind != "bridge":
@@ -230,19 +239,16 @@ def _let_host_forward(kernel: Kernel, network: Network) -> None:
 
 def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: Netns | None) -> Attachment:
     mtu = network.mtu or _DEFAULT_MTU
-    return Attachment(
+    return sandbox_end.attachment(
+        network,
+        endpoint,
         ifname=ifname,
-        mac=endpoint.mac,
+        sandbox=sandbox,
         mtu=mtu,
-        addresses=endpoint.addresses,
-        gateways=() if network.internal else sandbox_end.gateways(network, endpoint),
-        dns=endpoint.dns,
         host_interfaces=(
             HostInterface(name=network.link, mac=None if network.adopted else _bridge_mac(network), mtu=mtu),
             HostInterface(name=host_link(endpoint.id), mac=_host_mac(endpoint), mtu=mtu),
         ),
-        handover=handover_link(endpoint.id) if sandbox is None else "",
-        sandbox=sandbox.path if sandbox is not None else "",
     )
 
 

@@ -44,5 +44,6 @@ def _on_host(kernel: Kernel, network: Network, endpoint: Endpoint) -> Iterator[D
         yield f"interface {name!r} is down"
     if bridge is not None and end.master != bridge.ifindex:
         yield f"interface {name!r} is not a port of bridge {network.link!r}"
-    if network.mtu and end.mtu != network.mtu:
-        yield f"interface {name!r} has MTU {end.mtu}, not {network.mtu}"
+    mtu = endpoint.attachment.mtu if endpoint.attachment is not None else network.mtu
+    if mtu and end.mtu != mtu:
+        yield f"interface {name!r} has MTU {end.mtu}, not {mtu}"

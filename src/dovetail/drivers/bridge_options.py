@@ -6,15 +6,14 @@ from collections.abc import Mapping
 
 import msgspec
 
+from dovetail.drivers.network_options import ADDRESSED
 from dovetail.drivers.options import Given, Option
 from dovetail.model.names import check_ifname
 
 __all__ = ["KNOWN", "BridgeOptions", "read_options"]
 
 KNOWN = {
-    "mtu": Option(
-        "largest packet on the bridge and its endpoints, in bytes", ("com.docker.network.driver.mtu",)
-    ),
+    **ADDRESSED,
     "icc": Option("whether endpoints reach each other (true)", ("com.docker.network.bridge.enable_icc",)),
     "hairpin": Option(
         "whether an endpoint reaches itself by its published port, under br_netfilter too (true)"
@@ -34,6 +33,9 @@ KNOWN = {
 class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options with their defaults filled in; mtu 0 and bridge empty leave the choice to the driver.
 
+    mtu_is_auto: the MTU is that of the host's uplink. What every driver with addresses has is not among them,
+    see `network_options.settle`.
+
     hairpin: with ``net.bridge.bridge-nf-call-iptables`` (the default where br_netfilter is there) a
     frame to a published port is translated inside the bridge, which must send it back out of the port
     it came in by where an endpoint asks itself (br_nf_pre_routing_finish, net/bridge/br_netfilter_hooks.c).
@@ -42,6 +44,7 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     mtu: int = 0
+    mtu_is_auto: bool = False
     icc: bool = True
     hairpin: bool = True
     masquerade: bool = True
@@ -56,6 +59,7 @@ def read_options(options: Mapping[str, str], *, ipv6: bool = False) -> BridgeOpt
     bridge = given.text("bridge")
     return BridgeOptions(
         mtu=given.mtu(ipv6=ipv6),
+        mtu_is_auto=given.mtu_is_auto(),
         icc=given.boolean("icc", default=True),
         hairpin=given.boolean("hairpin", default=True),
         masquerade=masquerade,

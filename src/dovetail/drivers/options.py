@@ -95,7 +95,7 @@ class Given:
         if name not in self._given:
             return default
         value = self.text(name)
-        if value.isascii() and value.isdigit() and low <= int(value) <= high:
+        if value.isascii() and value.isdigit() and len(value) < 10 and low <= int(value) <= high:
             return int(value)
         raise InvalidArgument(
             f"{value!r} is not a number from {low} to {high}",
@@ -104,12 +104,14 @@ class Given:
         )
 
     def mtu(self, *, ipv6: bool) -> int:
-        """Read ``mtu`` in bytes; 0, which is Docker's way to say so, is the default."""
-        if "mtu" not in self._given:
+        """Read ``mtu`` in bytes; 0 is the default, which is Docker's way to say so, and ``auto``, see `mtu_is_auto`."""
+        if "mtu" not in self._given or self.mtu_is_auto():
             return 0
         value, where = self.text("mtu"), self.where("mtu")
-        if not (value.isascii() and value.isdigit()):
-            raise InvalidArgument(f"{value!r} is not a number of bytes", where=where, hint="write it as 1400")
+        if not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise InvalidArgument(
+                f"{value!r} is not a number of bytes", where=where, hint="write it as 1400, or auto"
+            )
         mtu = int(value)
         if mtu == 0:
             return 0
@@ -120,6 +122,10 @@ class Given:
                 f"{mtu} is not an MTU that works{why}", where=where, hint=f"{low} to {_MTU_MAX}"
             )
         return mtu
+
+    def mtu_is_auto(self) -> bool:
+        """Say whether the MTU is to be that of the way out."""
+        return self.text("mtu") == "auto"
 
 
 def _hint(key: str, known: Mapping[str, Option]) -> str:

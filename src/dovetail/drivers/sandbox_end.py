@@ -2,52 +2,128 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_network
+
+import msgspec
 
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import AlreadyExists, InvalidArgument, NotFound
-from dovetail.kernel.protocol import Kernel, KernelRoute
+from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress
-from dovetail.model.attachment import Attachment, Route
+from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.names import handover_link, parse_alias
 from dovetail.model.network import Network
+from dovetail.model.sysctls import sysctl_path
 
-__all__ = ["configure", "delete_endpoint_link", "differences", "endpoint_link", "gateways"]
+__all__ = [
+    "attachment",
+    "configure",
+    "delete_endpoint_link",
+    "differences",
+    "endpoint_link",
+    "gateways",
+    "routes",
+]
 
 _V6 = 6
 _BEHIND = 2048  # a metric beyond IPv6's default, IP6_RT_PRIO_USER (1024) of include/uapi/linux/ipv6_route.h
 
 
+def attachment(
+    network: Network,
+    endpoint: Endpoint,
+    *,
+    ifname: str,
+    sandbox: Netns | None,
+    mtu: int = 0,
+    host_interfaces: tuple[HostInterface, ...] = (),
+) -> Attachment:
+    """Put together what joining gives on every driver with addresses; it is handed over where `sandbox` is None."""
+    ways_out = gateways(network, endpoint)
+    return Attachment(
+        ifname=ifname,
+        mac=endpoint.mac,
+        mtu=mtu,
+        addresses=endpoint.addresses,
+        gateways=ways_out,
+        routes=routes(network, endpoint, ways_out),
+        dns=endpoint.dns,
+        sysctls=endpoint.sysctls,
+        host_interfaces=host_interfaces,
+        handover=handover_link(endpoint.id) if sandbox is None else "",
+        sandbox=sandbox.path if sandbox is not None else "",
+    )
+
+
 def gateways(network: Network, endpoint: Endpoint) -> tuple[IPAddress, ...]:
-    """Give for each family the gateway of the first of the endpoint's addresses whose subnet has one."""
-    found: dict[int, IPAddress] = {}
+    """Give for each family the gateway of the network's own default route, or of the first address's subnet.
+
+    An internal network has none, nor has a family whose default route is on the link, nor the gateway itself.
+    """
+    if network.internal:
+        return ()
+    found: dict[int, IPAddress | None] = {}
+    own = {address.ip for address in endpoint.addresses}
+    versions = {address.version for address in own}
+    for route in network.routes:
+        if not route.destination.prefixlen and route.destination.version in versions:
+            found.setdefault(route.destination.version, None if route.gateway in own else route.gateway)
     for address in endpoint.addresses:
         for subnet in network.subnets:
-            if subnet.gateway is not None and address.ip in subnet.subnet and subnet.gateway != address.ip:
-                found.setdefault(address.version, subnet.gateway)
-    return tuple(found.values())
+            gateway = subnet.default_gateway
+            if gateway is not None and address.ip in subnet.subnet and gateway not in own:
+                found.setdefault(address.version, gateway)
+    return tuple(gateway for gateway in found.values() if gateway is not None)
+
+
+def routes(network: Network, endpoint: Endpoint, ways_out: Iterable[IPAddress]) -> tuple[Route, ...]:
+    """Give the network's routes that `endpoint` can have, those on the link first: others lead by them.
+
+    Left out are routes of families that it has no address of, those that lead to itself, and default routes with
+    a gateway, which are `ways_out`. One of those that is in none of its subnets gets a route on the link.
+    """
+    own = {address.ip for address in endpoint.addresses}
+    versions = {address.version for address in own}
+    mine = [
+        route
+        for route in network.routes
+        if route.destination.version in versions
+        and route.gateway not in own
+        and (route.gateway is None or route.destination.prefixlen)
+    ]
+    on_link = [route for route in mine if route.gateway is None]
+    reached = [
+        *(route.destination for route in on_link),
+        *(address.network for address in endpoint.addresses),
+    ]
+    for gateway in (*ways_out, *(route.gateway for route in mine if route.gateway is not None)):
+        if not any(gateway in subnet for subnet in reached):
+            on_link.append(Route(destination=ip_network(gateway)))
+            reached.append(ip_network(gateway))
+    return (*on_link, *(route for route in mine if route.gateway is not None))
 
 
 def configure(inner: Kernel, attachment: Attachment) -> None:
     """Address and route the interface ``attachment.ifname`` of `inner` and bring it and ``lo`` up.
 
-    Where the sandbox has a default route already, the new one stands behind it.
+    Where the sandbox has a route to the same destination already, the new one stands behind it. Raises NotFound
+    for a sysctl that the kernel has not.
     """
     if any(address.version == _V6 for address in attachment.addresses):
         key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
         if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
             inner.set_sysctl(key, "0")
+    for name, value in attachment.sysctls.items():
+        inner.set_sysctl(sysctl_path(name, attachment.ifname), value)
     try:
         with inner.batch():
             inner.set_link("lo", up=True)
             for address in attachment.addresses:
                 inner.add_address(attachment.ifname, address)
             inner.set_link(attachment.ifname, up=True)
-            for route in attachment.routes:
-                inner.add_route(attachment.ifname, route)
-            for gateway in attachment.gateways:
-                route = Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
+            for route in _all_routes(attachment):
                 inner.add_route(attachment.ifname, route)
     except AlreadyExists as exc:
         if exc.kind != "route":
@@ -55,20 +131,25 @@ def configure(inner: Kernel, attachment: Attachment) -> None:
         _stand_behind(inner, attachment)
 
 
-def _stand_behind(inner: Kernel, attachment: Attachment) -> None:
-    """Add the default routes that could not be added, behind those there are: the sandbox has another network.
+def _all_routes(attachment: Attachment) -> Iterator[Route]:
+    yield from attachment.routes
+    for gateway in attachment.gateways:
+        yield Route(destination=EVERYWHERE[gateway.version], gateway=gateway)
 
-    That one stays the way out, and this one is when that is left, as the kernel takes the least metric. The
+
+def _stand_behind(inner: Kernel, attachment: Attachment) -> None:
+    """Add the routes that could not be added, behind those there are: the sandbox has another network.
+
+    That one stays the way, and this one is when that is left, as the kernel takes the least metric. The
     link's index makes the metric one that no other of our routes here has.
     """
     name = attachment.ifname
     present, link = inner.routes(), inner.link(name)
-    for gateway in attachment.gateways:
-        everywhere = EVERYWHERE[gateway.version]
-        if KernelRoute(everywhere, gateway, name) not in present:
-            taken = any(route.destination == everywhere for route in present)
-            metric = _BEHIND + link.ifindex if taken and link is not None else 0
-            inner.add_route(name, Route(destination=everywhere, gateway=gateway, priority=metric))
+    for route in _all_routes(attachment):
+        if KernelRoute(route.destination, route.gateway, name) not in present:
+            taken = any(there.destination == route.destination for there in present)
+            metric = _BEHIND + link.ifindex if taken and link is not None else route.priority
+            inner.add_route(name, msgspec.structs.replace(route, priority=metric))
 
 
 def differences(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
@@ -88,6 +169,10 @@ def differences(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
     for address in attachment.addresses:
         if address not in present:
             yield f"interface {name!r} has lost address {address}"
+    for key, value in attachment.sysctls.items():
+        present_value = inner.sysctl(sysctl_path(key, name))
+        if present_value != value:
+            yield f"sysctl {key} of interface {name!r} is {present_value}, not {value}"
     yield from _routes(inner, attachment)
 
 

@@ -52,6 +52,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     ifname: the interface's name inside the sandbox. handover: the name under which it waits in the
     host namespace for the caller (dockerd) to move it; empty when it is in the sandbox already.
     host_interfaces: from the outside in: bridge, veth peer. gateways: at most one a family.
+    sysctls: of the interface, see `model.sysctls`.
     sandbox: the namespace's path as the caller gave it, verbatim.
     """
 
@@ -62,6 +63,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     gateways: tuple[IPAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     dns: DNS = DNS()
+    sysctls: dict[str, str] = {}
     host_interfaces: tuple[HostInterface, ...] = ()
     handover: str = ""
     sandbox: str = ""

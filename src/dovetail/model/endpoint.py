@@ -36,6 +36,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     id: the caller's id (Docker), else derived from `owner`, so that DEL finds it without state.
     addresses: asked-for addresses, at most one a family; what is missing IPAM chooses.
     given: full addresses that the caller's IPAM gave already (Docker); no IPAM is asked then.
+    sysctls: of the interface, see `model.sysctls`.
     ports: to publish; with `publish_later` they wait for `Engine.publish` (Docker's
     ProgramExternalConnectivity).
     """
@@ -50,6 +51,7 @@ class EndpointSpec(msgspec.Struct, frozen=True, kw_only=True):
     dns: DNS = DNS()
     ports: tuple[PortMapping, ...] = ()
     options: dict[str, str] = {}
+    sysctls: dict[str, str] = {}
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,6 +71,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     dns: DNS = DNS()
     ports: tuple[PortMapping, ...] = ()
     options: dict[str, str] = {}
+    sysctls: dict[str, str] = {}
     sandbox_id: str = ""
     link: str = ""
     attachment: Attachment | None = None

@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
+from dovetail.model.attachment import Route
 
 __all__ = [
     "Face",
@@ -40,6 +41,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of `Engine.create_network`.
 
     `subnets` empty means one IPv4 subnet chosen by IPAM (drivers without addresses: none).
+    `routes`: of every endpoint, in addition to those of the option ``route``.
     `id` is given where the caller has one (Docker's network id), else made.
     """
 
@@ -48,6 +50,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     ipam: str = "local"
     subnets: tuple[SubnetSpec, ...] = ()
     internal: bool = False
+    routes: tuple[Route, ...] = ()
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     id: str = ""
@@ -55,13 +58,24 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):
-    """One subnet of a network. `pool_id` is empty where another IPAM (Docker's own) gives the addresses."""
+    """One subnet of a network. `pool_id` is empty where another IPAM (Docker's own) gives the addresses.
+
+    gateway: the host's address in it, where the host is its gateway. aux: reserved addresses by name.
+    """
 
     subnet: IPNetwork
     gateway: IPAddress | None = None
     ip_range: IPNetwork | None = None
     aux: dict[str, IPAddress] = {}
     pool_id: str = ""
+
+    @property
+    def default_gateway(self) -> IPAddress | None:
+        """Where the endpoints' default route leads: the reserved address ``DefaultGatewayIPv4`` (or 6), else `gateway`.
+
+        The name is Docker's (DefaultGatewayV4AuxKey, moby ``daemon/libnetwork/drivers/bridge``).
+        """
+        return self.aux.get(f"DefaultGatewayIPv{self.subnet.version}", self.gateway)
 
 
 class FirewallIntent(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +101,10 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
 
     link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
     before, so it is never deleted; kept: the addresses it had then, which stay. mtu 0: the kernel's
-    default. status says how far its creation or deletion has come, so that a crash between two steps
-    can be finished (see engine/reconcile.py).
+    default. routes: of every endpoint. ifname_prefix: what Docker's and our own choice of an interface's
+    name begins with. gwbridge: Docker may give a container that has no gateway an interface on its
+    ``docker_gwbridge``. status says how far its creation or deletion has come, so that a crash between
+    two steps can be finished (see engine/reconcile.py).
     """
 
     id: str
@@ -97,6 +113,9 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     ipam: str = "local"
     subnets: tuple[Subnet, ...] = ()
     internal: bool = False
+    routes: tuple[Route, ...] = ()
+    ifname_prefix: str = "eth"
+    gwbridge: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     link: str = ""

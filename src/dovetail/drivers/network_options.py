@@ -1,0 +1,151 @@
+"""The options that a network of every driver with addresses has, read once for all of them.
+
+A driver puts `ADDRESSED` into its own table, and calls `settle` in `plan_network`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import msgspec
+
+from dovetail.drivers.options import Given, Option
+from dovetail.errors import InvalidArgument
+from dovetail.kernel.protocol import Kernel
+from dovetail.model.attachment import Route
+from dovetail.model.names import check_ifname
+from dovetail.model.network import Network
+from dovetail.model.routes import format_route, parse_routes
+
+__all__ = ["ADDRESSED", "is_sticky", "settle", "uplink_mtu", "without_gateway"]
+
+ADDRESSED: Mapping[str, Option] = {
+    "mtu": Option(
+        "largest packet, in bytes; auto is what the link of the host's default route has",
+        ("com.docker.network.driver.mtu",),
+    ),
+    "route": Option("routes of every endpoint, as 10.0.0.0/8 via 10.88.0.254, 10.99.0.0/16"),
+    "gateway": Option("auto, or none: no gateway address is taken and there is no default route (auto)"),
+    "gwbridge": Option(
+        "whether Docker gives a container without a gateway an interface on docker_gwbridge (false)"
+    ),
+    "ifname_prefix": Option(
+        "what the interface's name begins with; the lowest free number follows (eth)",
+        ("com.docker.network.container_iface_prefix",),
+    ),
+    "sticky": Option(
+        "whether a container that comes back gets the address that its name or MAC had before (false)"
+    ),
+}
+"""In words that hold for every driver; one that has more to say about an option has it again in its own table."""
+
+_PREFIX_MAX = 12  # of IFNAMSIZ - 1 = 15 characters, so that three are left for a number
+_V6 = 6
+_MTU_MIN_V6 = 1280  # IPV6_MIN_MTU, RFC 8200 §5
+
+
+def without_gateway(options: Mapping[str, str], known: Mapping[str, Option]) -> frozenset[int]:
+    """Give the families for which a network with these `options` wants no gateway address.
+
+    known: the options of its driver. Raises InvalidArgument for an option that cannot be read.
+    """
+    given = Given("", {key: value for key, value in options.items() if _is_of("gateway", key)}, ADDRESSED)
+    if "gateway" in known and given.choice("gateway", ("auto", "none"), "auto") == "none":
+        return frozenset((4, 6))
+    return frozenset()
+
+
+def is_sticky(options: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+    """Say whether addresses are kept for those that had them."""
+    given = Given("", {key: value for key, value in options.items() if _is_of("sticky", key)}, ADDRESSED)
+    return "sticky" in known and given.boolean("sticky", default=False)
+
+
+def _is_of(name: str, key: str) -> bool:
+    return key == name or key in ADDRESSED[name].synonyms
+
+
+def settle(network: Network, given: Given) -> Network:
+    """Fill in routes, the interface's prefix and what is said about ``docker_gwbridge``; the subnets are known.
+
+    Raises InvalidArgument, for a route that no endpoint could have too.
+    """
+    gwbridge = given.boolean("gwbridge", default=False)
+    if gwbridge and network.internal:
+        raise InvalidArgument(
+            "an internal network cannot lead out by docker_gwbridge",
+            where=given.where("gwbridge"),
+            hint="leave gwbridge out, or --internal",
+        )
+    routes = network.routes
+    if given.text("route"):
+        more = parse_routes(given.text("route"), where=given.where("route"))
+        routes = (*routes, *(route for route in more if route not in routes))
+    _check_routes(network, routes, given.where("route") if "route" in given else "$.routes")
+    return msgspec.structs.replace(
+        network,
+        routes=routes,
+        gwbridge=gwbridge,
+        ifname_prefix=_prefix(given),
+    )
+
+
+def _prefix(given: Given) -> str:
+    prefix = given.text("ifname_prefix") or "eth"
+    where = given.where("ifname_prefix")
+    check_ifname(prefix, where=where)
+    if len(prefix.encode()) > _PREFIX_MAX or prefix[-1].isdigit():
+        raise InvalidArgument(
+            f"{prefix!r} cannot be what a name begins with: a number follows it",
+            where=where,
+            hint=f"at most {_PREFIX_MAX} characters, and no digit at the end",
+        )
+    return prefix
+
+
+def _check_routes(network: Network, routes: Iterable[Route], where: str) -> None:
+    subnets = [subnet.subnet for subnet in network.subnets]
+    on_link = [*subnets, *(r.destination for r in routes if r.gateway is None and r.destination.prefixlen)]
+    seen: set[tuple[object, int]] = set()
+    for route in routes:
+        text = format_route(route)
+        if not any(route.destination.version == subnet.version for subnet in subnets):
+            raise InvalidArgument(
+                f"the route {text!r} is of a family that network {network.name!r} has no subnet of",
+                where=where,
+            )
+        if route.destination in subnets:
+            raise InvalidArgument(
+                f"{route.destination} is a subnet of the network, which needs no route", where=where
+            )
+        if network.internal and not route.destination.prefixlen:
+            raise InvalidArgument("an internal network has no default route", where=where)
+        if route.gateway is not None and not any(route.gateway in subnet for subnet in on_link):
+            raise InvalidArgument(
+                f"the gateway of the route {text!r} is in no subnet of network {network.name!r}",
+                where=where,
+                hint=f"give a route for {route.gateway} on the link as well, or another gateway",
+            )
+        if (route.destination, route.priority) in seen:
+            raise InvalidArgument(f"there are two routes to {route.destination}", where=where)
+        seen.add((route.destination, route.priority))
+
+
+def uplink_mtu(kernel: Kernel, *, ipv6: bool) -> int:
+    """Give the MTU of the link that the host's default route leads out of; 0 where there is none.
+
+    A network with IPv6 has 1280 at least (RFC 8200 §5), whatever the uplink can do.
+    """
+    name = next(_default_links(kernel), "")
+    link = kernel.link(name) if name else None
+    if link is None or not link.mtu:
+        return 0
+    return max(link.mtu, _MTU_MIN_V6) if ipv6 else link.mtu
+
+
+def _default_links(kernel: Kernel) -> Iterator[str]:
+    routes = kernel.routes()  # of one destination the kernel lists the least metric first
+    for version in (4, 6):
+        for route in routes:
+            if route.destination.version == version and not route.destination.prefixlen:
+                yield route.link
