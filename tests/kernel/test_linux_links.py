@@ -315,6 +315,50 @@ def test_a_route_over_several_links_is_listed_for_each(host: Any, kernel: LinuxK
     assert {(str(r.gateway), r.link) for r in rows} == {("10.0.0.2", "br0"), ("10.0.1.2", "br1")}
 
 
+def test_an_addresss_prefix_can_be_kept_off_the_link(host: Any, kernel: LinuxKernel) -> None:
+    kernel.add_bridge("br0")
+    kernel.set_link("br0", up=True)
+
+    for text in ("10.0.0.2/24", "fd00::2/64"):
+        kernel.add_address("br0", address(text), prefix_route=False)
+
+    seen = {a["local"]: a for a in host.ip("addr", "show", "dev", "br0")[0]["addr_info"]}
+    assert [seen[a].get("noprefixroute") for a in ("10.0.0.2", "fd00::2")] == [True, True]
+    assert seen["fd00::2"].get("nodad") is True
+    assert [row for row in kernel.routes() if not row.destination.is_link_local] == []
+
+
+def test_what_cannot_be_reached_is_answered_so_until_it_is_removed(host: Any, kernel: LinuxKernel) -> None:
+    subnets = {ipaddress.ip_network("10.9.0.0/16"), ipaddress.ip_network("fd09::/64")}
+
+    for subnet in (*subnets, *subnets):
+        kernel.add_unreachable(subnet)
+
+    shown = [*host.ip("route"), *host.ip("-6", "route")]
+    rows = [(row["dst"], row["type"], row["protocol"]) for row in shown if row.get("type") == "unreachable"]
+    assert rows == [("10.9.0.0/16", "unreachable", "208"), ("fd09::/64", "unreachable", "208")]
+    assert kernel.unreachable() == subnets
+    assert subnets.isdisjoint(row.destination for row in kernel.routes())
+
+    for subnet in (*subnets, *subnets):
+        kernel.delete_unreachable(subnet)
+
+    assert kernel.unreachable() == set()
+
+
+def test_somebody_elses_route_is_left_as_it_is(host: Any, kernel: LinuxKernel) -> None:
+    host.run("ip", "route", "add", "unreachable", "10.9.0.0/16")
+    host.run("ip", "-6", "route", "add", "unreachable", "fd09::/64")
+    before = [*host.ip("route"), *host.ip("-6", "route")]
+
+    for text in ("10.9.0.0/16", "fd09::/64"):
+        kernel.add_unreachable(ipaddress.ip_network(text))
+        kernel.delete_unreachable(ipaddress.ip_network(text))
+
+    assert [*host.ip("route"), *host.ip("-6", "route")] == before
+    assert kernel.unreachable() == set()
+
+
 def test_a_fresh_namespace_has_no_routes(kernel: LinuxKernel, box: Netns) -> None:
     with kernel.inside(box) as inner:
         assert inner.routes() == []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 
 from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
-from dovetail.model.addresses import IPAddress, IPInterface
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
@@ -184,9 +184,11 @@ def _delete_links(names: Iterable[str]) -> list[str]:
 # -- addresses, routes --------------------------------------------------------------------------
 
 
-def _add_address(link: str, address: IPInterface, *, dad: bool = False) -> list[str]:
+def _add_address(
+    link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
+) -> list[str]:
     nodad = "nodad" if address.version == _PROTOCOL_V6 and not dad else ""
-    return [_line("ip", "addr", "add", address, "dev", link, nodad)]
+    return [_line("ip", "addr", "add", address, "dev", link, nodad, "" if prefix_route else "noprefixroute")]
 
 
 def _delete_address(link: str, address: IPInterface) -> list[str]:
@@ -203,6 +205,14 @@ def _add_route(link: str, route: Route) -> list[str]:
     family = "-6" if route.destination.version == _PROTOCOL_V6 else ""
     destination = "default" if route.destination.prefixlen == 0 else route.destination
     return [_line("ip", family, "route", "add", destination, *words)]
+
+
+def _add_unreachable(destination: IPNetwork) -> list[str]:
+    return [_line("ip", "route", "add", "unreachable", destination, "proto", 208)]
+
+
+def _delete_unreachable(destination: IPNetwork) -> list[str]:
+    return [_line("ip", "route", "del", "unreachable", destination, "proto", 208)]
 
 
 # -- sysctl, nftables, iptables, conntrack --------------------------------------------------------
@@ -277,6 +287,8 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "add_address": _add_address,
     "delete_address": _delete_address,
     "add_route": _add_route,
+    "add_unreachable": _add_unreachable,
+    "delete_unreachable": _delete_unreachable,
     "set_sysctl": _set_sysctl,
     "nft_apply": _nft_apply,
     "nft_add_elements": _nft_add_elements,

@@ -26,7 +26,7 @@ from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedErro
 from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
 from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.kernel.train import Operation, Resolve, send_train
-from dovetail.model.addresses import IPInterface
+from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
 
@@ -304,15 +304,17 @@ class LinuxKernel(LinuxFirewall):
 
     # -- addresses, routes ------------------------------------------------------------------------
 
-    def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
+    def add_address(
+        self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
+    ) -> None:
         """Give a link an address; raises AlreadyExists, NotFound."""
-        commands = partial(describe, "add_address", link, address, dad=dad)
+        commands = partial(describe, "add_address", link, address, dad=dad, prefix_route=prefix_route)
 
         def exists() -> AlreadyExists:
             return AlreadyExists("address", str(address), hint=f"on {link}")
 
         def build(resolve: Resolve) -> list[Message]:
-            return [rtnl.new_address(resolve(link), address, dad=dad)]
+            return [rtnl.new_address(resolve(link), address, dad=dad, prefix_route=prefix_route)]
 
         self._do(Operation(commands, build, exists, link))
 
@@ -362,6 +364,30 @@ class LinuxKernel(LinuxFirewall):
                         if name := names(row.ifindex):
                             found.append(KernelRoute(row.destination, row.gateway, name))
         return found
+
+    def add_unreachable(self, destination: IPNetwork) -> None:
+        """Answer that `destination` cannot be reached, where no longer prefix leads to it."""
+        self._unreachable("add_unreachable", rtnl.new_unreachable(destination), destination, errno.EEXIST)
+
+    def delete_unreachable(self, destination: IPNetwork) -> None:
+        """Remove that answer."""
+        self._unreachable(
+            "delete_unreachable", rtnl.remove_unreachable(destination), destination, errno.ESRCH
+        )
+
+    def unreachable(self) -> set[IPNetwork]:
+        """List what is answered so."""
+        with self._route.borrow() as netlink:
+            rows = [
+                rtnl.parse_unreachable(body)
+                for version in (4, 6)
+                for body in _rows(netlink, rtnl.dump_unreachable(version), "ip route show type unreachable")
+            ]
+        return {row for row in rows if row is not None}
+
+    def _unreachable(self, verb: str, message: Message, destination: IPNetwork, tolerated: int) -> None:
+        commands = partial(describe, verb, destination)
+        self._do(Operation(commands, lambda _: [message], tolerated=frozenset({tolerated})))
 
     # -- sysctl -----------------------------------------------------------------------------------
 

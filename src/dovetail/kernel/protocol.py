@@ -229,8 +229,13 @@ class Kernel(Protocol):
         ...
 
     # -- addresses, routes ----------------------------------------------------------------------
-    def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
-        """``ip addr add ADDRESS dev LINK``; IPv6 without duplicate address detection unless `dad` (IFA_F_NODAD)."""
+    def add_address(
+        self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
+    ) -> None:
+        """``ip addr add ADDRESS dev LINK``; IPv6 without duplicate address detection unless `dad` (IFA_F_NODAD).
+
+        `prefix_route` False: the rest of its prefix is not on the link (IFA_F_NOPREFIXROUTE).
+        """
         ...
 
     def delete_address(self, link: str, address: IPInterface) -> None:
@@ -247,6 +252,22 @@ class Kernel(Protocol):
 
     def routes(self) -> list[KernelRoute]:
         """List the unicast routes of the main table, both families."""
+        ...
+
+    def add_unreachable(self, destination: IPNetwork) -> None:
+        """``ip route add unreachable DESTINATION``: what no longer prefix leads to is answered so.
+
+        It bears a protocol number of ours (rtm_protocol). Where there is a route to `destination` already,
+        that stays and nothing is added.
+        """
+        ...
+
+    def delete_unreachable(self, destination: IPNetwork) -> None:
+        """Remove what `add_unreachable` added; what is gone already is no error."""
+        ...
+
+    def unreachable(self) -> set[IPNetwork]:
+        """List what `add_unreachable` added."""
         ...
 
     # -- sysctl -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from errno import EIO
 from dovetail.errors import KernelError
 from dovetail.kernel.commands import describe, inside
 from dovetail.kernel.protocol import Kernel, KernelRoute, Link
-from dovetail.model.addresses import IPInterface
+from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
 __all__ = ["RecordedNetns", "Recorder", "Space", "World"]
@@ -45,7 +45,9 @@ class Space:
     links: dict[str, Link | None] = field(default_factory=dict)
     addresses: set[tuple[str, IPInterface]] = field(default_factory=set)
     addresses_gone: set[tuple[str, IPInterface]] = field(default_factory=set)
+    off_link: set[tuple[str, IPInterface]] = field(default_factory=set)
     routes: list[KernelRoute] = field(default_factory=list)
+    unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     table: bool | None = None
     sets: frozenset[str] = frozenset()

@@ -15,13 +15,14 @@ from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_firewall import RecordingFirewall
-from dovetail.model.addresses import IPInterface
+from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
 
 __all__ = ["RecordedNetns", "RecordingKernel"]
 
 _DEFAULT_MTU = 1500
+_V6 = 6
 _SYSCTL_DEFAULTS = {
     "ip_forward": "0",
     "forwarding": "0",
@@ -239,14 +240,18 @@ class RecordingKernel(RecordingFirewall):
 
     # -- addresses, routes --------------------------------------------------------------------------
 
-    def add_address(self, link: str, address: IPInterface, *, dad: bool = False) -> None:
+    def add_address(
+        self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
+    ) -> None:
         """Record ``ip addr add``."""
         self._present(link)
         if (link, address) in self.addresses(link):
             raise AlreadyExists("address", str(address))
-        self._record("add_address", link, address, dad=dad)
+        self._record("add_address", link, address, dad=dad, prefix_route=prefix_route)
         self._space.addresses.add((link, address))
         self._space.addresses_gone.discard((link, address))
+        if not prefix_route:
+            self._space.off_link.add((link, address))
 
     def delete_address(self, link: str, address: IPInterface) -> None:
         """Record ``ip addr del`` where the address is there."""
@@ -279,9 +284,29 @@ class RecordingKernel(RecordingFirewall):
         base = [r for r in self._base.routes() if self.link(r.link)] if self._base is not None else []
         links = {link.name for link in self.links() if link.up}
         direct = [
-            KernelRoute(a.network, None, n) for n, a in sorted(self._space.addresses, key=str) if n in links
+            KernelRoute(a.network, None, n)
+            for n, a in sorted(self._space.addresses - self._space.off_link, key=str)
+            if n in links and (a.version == _V6 or a.network.prefixlen < a.max_prefixlen)
         ]
         return list(dict.fromkeys([*base, *direct, *self._space.routes]))
+
+    def add_unreachable(self, destination: IPNetwork) -> None:
+        """Record ``ip route add unreachable`` where it is not there."""
+        if destination not in self.unreachable():
+            self._record("add_unreachable", destination)
+            self._space.unreachable[destination] = True
+
+    def delete_unreachable(self, destination: IPNetwork) -> None:
+        """Record ``ip route del unreachable`` where it is there."""
+        if destination in self.unreachable():
+            self._record("delete_unreachable", destination)
+            self._space.unreachable[destination] = False
+
+    def unreachable(self) -> set[IPNetwork]:
+        """List what was recorded, and the base's."""
+        base = self._base.unreachable() if self._base is not None else set()
+        recorded = self._space.unreachable
+        return {d for d in {*base, *recorded} if recorded.get(d, True)}
 
     # -- sysctl -------------------------------------------------------------------------------------
 

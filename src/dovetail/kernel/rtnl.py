@@ -30,22 +30,26 @@ __all__ = [
     "dump_addresses",
     "dump_links",
     "dump_routes",
+    "dump_unreachable",
     "get_link",
     "new_address",
     "new_bridge",
     "new_link",
     "new_route",
+    "new_unreachable",
     "new_veth",
     "parse_address",
     "parse_link",
     "parse_routes",
+    "parse_unreachable",
     "remove_address",
+    "remove_unreachable",
     "set_link",
 ]
 
 _NEWLINK, _DELLINK, _GETLINK, _SETLINK = 16, 17, 18, 19  # RTM_…
 _NEWADDR, _DELADDR, _GETADDR = 20, 21, 22
-_NEWROUTE, _GETROUTE = 24, 26
+_NEWROUTE, _DELROUTE, _GETROUTE = 24, 25, 26
 
 _IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of flags to change
 _IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, link's index
@@ -79,7 +83,9 @@ _RTEXT_FILTER_SKIP_STATS = 1 << 3
 
 _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
+_IFA_FLAGS = 8
 _IFA_F_NODAD = 0x02
+_IFA_F_NOPREFIXROUTE = 0x200
 
 _RTA_DST = 1
 _RTA_OIF = 4
@@ -94,9 +100,12 @@ _RTAX_ADVMSS = 8
 _RT_TABLE_UNSPEC = 0
 _RT_TABLE_MAIN = 254
 _RTPROT_BOOT = 3  # what `ip route` writes
+_RTPROT_DOVETAIL = 208  # a number that nobody has, include/uapi/linux/rtnetlink.h and iproute2's rt_protos
 _RT_SCOPE_UNIVERSE = 0
 _RT_SCOPE_LINK = 253
+_RT_SCOPE_NOWHERE = 255
 _RTN_UNICAST = 1
+_RTN_UNREACHABLE = 7
 _RTM_F_CLONED = 0x200
 
 _ONE_QUEUE = u32(_IFLA_NUM_TX_QUEUES, 1) + u32(_IFLA_NUM_RX_QUEUES, 1)
@@ -267,10 +276,15 @@ class AddressRow(NamedTuple):
     address: IPInterface
 
 
-def new_address(ifindex: int, address: IPInterface, *, dad: bool = False) -> Message:
+def new_address(
+    ifindex: int, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
+) -> Message:
     """Give a link an address; IPv6 without duplicate address detection unless `dad`."""
     flags = _IFA_F_NODAD if address.version == _V6 and not dad else 0
-    return Message(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, _address_body(ifindex, address, flags))
+    body = _address_body(ifindex, address, flags)
+    if not prefix_route:  # beyond the byte of the header, whose flags the attribute replaces
+        body += u32(_IFA_FLAGS, flags | _IFA_F_NOPREFIXROUTE)
+    return Message(_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, body)
 
 
 def remove_address(ifindex: int, address: IPInterface) -> Message:
@@ -335,6 +349,41 @@ def new_route(ifindex: int, route: Route) -> Message:
     if metrics:
         parts.append(nest(_RTA_METRICS, *metrics))
     return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, b"".join(parts))
+
+
+def new_unreachable(destination: IPNetwork) -> Message:
+    """Answer that `destination` cannot be reached, where no longer prefix leads to it."""
+    return Message(_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, _unreachable_body(destination, _RT_SCOPE_UNIVERSE))
+
+
+def remove_unreachable(destination: IPNetwork) -> Message:
+    """Remove what `new_unreachable` made, told by its protocol (fib_table_delete, ip6_route_del)."""
+    return Message(_DELROUTE, 0, _unreachable_body(destination, _RT_SCOPE_NOWHERE))
+
+
+def _unreachable_body(destination: IPNetwork, scope: int) -> bytes:
+    head = _unreachable_head(destination.version, destination.prefixlen, scope)
+    return head + attribute(_RTA_DST, destination.network_address.packed)
+
+
+def _unreachable_head(version: int, prefix: int = 0, scope: int = 0) -> bytes:
+    return _RTMSG.pack(
+        *(_FAMILIES[version], prefix, 0, 0, _RT_TABLE_MAIN, _RTPROT_DOVETAIL, scope, _RTN_UNREACHABLE, 0)
+    )
+
+
+def dump_unreachable(version: int) -> Message:
+    """List what `new_unreachable` made, of one family."""
+    return Message(_GETROUTE, 0, _unreachable_head(version))
+
+
+def parse_unreachable(body: bytes) -> IPNetwork | None:
+    """Read the destination of one row of the list; None for what is not ours, as old kernels do not filter."""
+    family, prefix, _, _, _, protocol, _, kind, _ = _RTMSG.unpack_from(body)
+    if family not in _VERSIONS or (protocol, kind) != (_RTPROT_DOVETAIL, _RTN_UNREACHABLE):
+        return None
+    packed = attributes(body, _RTMSG.size).get(_RTA_DST) or bytes(4 if _VERSIONS[family] != _V6 else 16)
+    return ipaddress.ip_network((packed, prefix))
 
 
 def _gateway(gateway: IPAddress, version: int) -> bytes:

@@ -46,7 +46,19 @@ def test_it_has_every_verb_of_the_protocol() -> None:
         ("set_bridge_port", ("p",), {"hairpin": False}, ["bridge link set dev p hairpin off"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {}, ["ip addr add fd00::1/64 dev b nodad"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {"dad": True}, ["ip addr add fd00::1/64 dev b"]),
+        (
+            "add_address",
+            ("b", ip_interface("10.0.0.2/24")),
+            {"prefix_route": False},
+            ["ip addr add 10.0.0.2/24 dev b noprefixroute"],
+        ),
         ("add_route", ("b", Route(destination=ip_network("::/0"))), {}, ["ip -6 route add default dev b"]),
+        (
+            "add_unreachable",
+            (ip_network("fd00::/64"),),
+            {},
+            ["ip route add unreachable fd00::/64 proto 208"],
+        ),
         (
             "add_route",
             (
@@ -216,6 +228,33 @@ def test_addresses_and_routes_are_read_back(kernel: RecordingKernel) -> None:
         kernel.add_route("b", default)
     with pytest.raises(AlreadyExists):
         kernel.add_address("b", ip_interface("10.0.0.1/24"))
+
+
+def test_an_address_without_its_prefix_and_one_that_is_all_of_it_bring_no_route(
+    kernel: RecordingKernel,
+) -> None:
+    kernel.add_bridge("b")
+    kernel.set_link("b", up=True)
+
+    kernel.add_address("b", ip_interface("10.0.0.2/24"), prefix_route=False)
+    kernel.add_address("b", ip_interface("10.0.1.1/32"))
+
+    assert kernel.routes() == []
+
+
+def test_unreachable_destinations_are_read_back_and_laid_over_the_base(kernel: RecordingKernel) -> None:
+    one, two = ip_network("10.0.0.0/24"), ip_network("fd00::/64")
+    kernel.add_unreachable(one)
+    kernel.add_unreachable(one)
+    assert (kernel.unreachable(), len(kernel.commands)) == ({one}, 1)
+    over = RecordingKernel(kernel)
+
+    over.add_unreachable(two)
+    over.delete_unreachable(one)
+    over.delete_unreachable(one)
+
+    assert (over.unreachable(), len(over.commands)) == ({two}, 2)
+    assert kernel.unreachable() == {one}
 
 
 def test_what_is_missing_or_there_already_is_said_as_the_kernel_does(kernel: RecordingKernel) -> None:

@@ -324,6 +324,17 @@ def test_an_address_is_local_and_whole_and_ipv6_skips_detection(text: str, dad: 
     assert named(read) == {"IFA_LOCAL": str(address.ip), "IFA_ADDRESS": str(address.ip)}
 
 
+@pytest.mark.parametrize(
+    ("text", "dad", "flags"), [("10.0.0.2/24", False, 0x200), ("fd00::2/64", False, 0x202)]
+)
+def test_an_address_without_its_prefix_on_the_link_says_so_in_the_wider_flags(
+    text: str, dad: bool, flags: int
+) -> None:
+    message = rtnl.new_address(12, ipaddress.ip_interface(text), dad=dad, prefix_route=False)
+
+    assert named(decoded(ifaddrmsg, message))["IFA_FLAGS"] == flags
+
+
 def test_removing_an_address_is_addressed_the_same_way() -> None:
     message = rtnl.remove_address(12, ipaddress.ip_interface("fd00::2/64"))
 
@@ -404,6 +415,22 @@ def test_an_ipv4_route_may_lead_over_an_ipv6_gateway() -> None:
         "family": socket.AF_INET6,
         "addr": "fd00::1",
     }
+
+
+@pytest.mark.parametrize("destination", ["10.9.0.0/16", "fd09::/64"])
+def test_an_unreachable_destination_has_no_link_and_our_protocol(destination: str) -> None:
+    network = ipaddress.ip_network(destination)
+
+    added = rtnl.new_unreachable(network)
+    removed = rtnl.remove_unreachable(network)
+
+    read = decoded(rtmsg, added)
+    fields = {name: read[name] for name in ("dst_len", "table", "proto", "scope", "type")}
+    assert fields == {"dst_len": network.prefixlen, "table": 254, "proto": 208, "scope": 0, "type": 7}
+    assert named(read) == {"RTA_DST": str(network.network_address)}
+    assert (added.kind, added.flags, removed.kind, removed.flags) == (24, CREATE, 25, 0)
+    assert rtnl.parse_unreachable(added.body) == network
+    assert rtnl.parse_unreachable(kernel_route([("RTA_DST", "10.9.0.0")])) is None
 
 
 def kernel_route(attributes: list[Any], **fields: int) -> bytes:
