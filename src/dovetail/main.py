@@ -6,6 +6,7 @@ The CLI and the daemon are siblings that do not import each other; this module i
 from __future__ import annotations
 
 import sys
+from typing import Literal
 
 import click
 
@@ -33,8 +34,17 @@ __all__ = ["daemon", "main"]
     metavar="DIR",
     help="Where Docker looks for plugin sockets.",
 )
+@click.option(
+    "--docker-scope",
+    type=click.Choice(["local", "global"]),
+    envvar="DOVETAIL_DOCKER_SCOPE",
+    default="local",
+    show_default=True,
+    help="Where Docker keeps networks: on each host for itself, or in its swarm, for which it takes a managed "
+    "plugin only; also DOVETAIL_DOCKER_SCOPE.",
+)
 @pass_session
-def daemon(session: Session, docker_plugin_dir: str) -> None:
+def daemon(session: Session, docker_plugin_dir: str, docker_scope: Literal["local", "global"]) -> None:
     """Serve Docker, CNI and the commands.
 
     Until SIGTERM or SIGINT; what is under way then is finished. Three sockets: DIR/dovetail.sock for a Docker
@@ -44,7 +54,12 @@ def daemon(session: Session, docker_plugin_dir: str) -> None:
     """
     from dovetail.daemon.daemon import run
 
-    status = run(state_dir=session.state_dir, run_dir=session.run_dir, docker_plugin_dir=docker_plugin_dir)
+    status = run(
+        state_dir=session.state_dir,
+        run_dir=session.run_dir,
+        docker_plugin_dir=docker_plugin_dir,
+        docker_scope=docker_scope,
+    )
     if status:
         click.get_current_context().exit(status)
 

@@ -47,7 +47,12 @@ class IpamDriver:
         self._asked: dict[str, list[float]] = {}
 
     def get_capabilities(self) -> dict[str, object]:
-        """Ask for replay: an exact re-request of what Docker holds succeeds (cnm.md §2.3)."""
+        """Ask for replay: an exact re-request of what Docker holds succeeds (cnm.md §2.3).
+
+        A session begins: dockerd asks this when it loads the plugin, and a swarm's manager when it becomes the
+        leader. ``Plugin.Activate`` comes before it from dockerd alone, and not for a managed plugin.
+        """
+        self._engine.addresses.begin_replay()
         return {"RequiresMACAddress": False, "RequiresRequestReplay": True}
 
     def get_default_address_spaces(self) -> dict[str, object]:
@@ -64,7 +69,13 @@ class IpamDriver:
             return self._shared(network, subnet, ip_range, v6=request.v6)
         try:
             pool = self._engine.addresses.request_pool(
-                PoolRequest(subnet=subnet, ip_range=ip_range, version=6 if request.v6 else 4, owner=_DOCKER)
+                PoolRequest(
+                    subnet=subnet,
+                    ip_range=ip_range,
+                    version=6 if request.v6 else 4,
+                    owner=_DOCKER,
+                    space="global" if request.address_space == GLOBAL_SPACE else "local",
+                )
             )
         except PoolOverlap as exc:
             raise self._with_owner(exc, subnet) from exc

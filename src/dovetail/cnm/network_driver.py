@@ -33,12 +33,17 @@ _ADDRESSED_HERE = "dovetail.addressed"
 class NetworkDriver:
     """One method a call; each takes the decoded request and gives the reply, or None for ``{}``."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, scope: wire.Scope = "local") -> None:
+        """Work on `engine`. scope: where Docker keeps networks, on this host or in its swarm."""
         self._engine = engine
+        self._scope = scope
 
     def get_capabilities(self) -> wire.CapabilitiesReply:
-        """Say that networks live on this host, and that `gw_alloc_check` may be asked."""
-        return wire.CapabilitiesReply()
+        """Say where Docker is to keep networks, and that `gw_alloc_check` may be asked.
+
+        Whatever the scope, a network reaches no further than its host: so says `connectivity_scope`.
+        """
+        return wire.CapabilitiesReply(scope=self._scope)
 
     def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckReply:
         """Say that a network of a driver without addresses needs no gateway (Docker 28 and later ask)."""

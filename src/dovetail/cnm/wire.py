@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import typing
 from functools import cache
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
@@ -43,6 +43,7 @@ __all__ = [
     "ReleasePoolRequest",
     "RequestAddressReply",
     "RequestAddressRequest",
+    "Scope",
     "StaticRoute",
     "convert",
     "decode",
@@ -50,6 +51,8 @@ __all__ = [
 
 S = TypeVar("S", bound=msgspec.Struct)
 Identifier = Annotated[str, msgspec.Meta(min_length=1)]
+Scope: TypeAlias = Literal["local", "global"]
+"""Where Docker keeps a driver's networks: on each host for itself, or in its swarm."""
 
 
 class Malformed(DovetailError):
@@ -64,8 +67,8 @@ class _Wire(msgspec.Struct, kw_only=True, omit_defaults=True, rename="pascal"):
 
 
 class CapabilitiesReply(_Wire, omit_defaults=False):
-    scope: str = "local"
-    connectivity_scope: str = "local"
+    scope: Scope = "local"
+    connectivity_scope: Scope = "local"
     gw_alloc_checker: bool = True
 
 

@@ -23,6 +23,7 @@ from dovetail.api.problems import Problem
 from dovetail.assembly import build_engine
 from dovetail.cni.server import ShimServer
 from dovetail.cnm import server as plugin
+from dovetail.cnm.wire import Scope
 from dovetail.daemon import metrics
 from dovetail.daemon.housekeeping import Housekeeping, tell
 from dovetail.daemon.http import Application, HttpServer, Request, Response
@@ -51,8 +52,10 @@ class _Service(NamedTuple):
     shutdown: Callable[[], None]
 
 
-def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
+def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str, docker_scope: Scope = "local") -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status. Raises DovetailError where it cannot start.
+
+    docker_scope: where Docker is told to keep networks, see `NetworkDriver.get_capabilities`.
 
     Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. With sockets from systemd (names ``api``, ``docker``, ``cni``) those
     are used and left in place; others are made, and removed at the end.
@@ -77,7 +80,7 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str) -> int:
         tell(engine.reconcile())
         watcher.start()
         housekeeping.start()
-        services = _serve(sockets, engine, counters)
+        services = _serve(sockets, engine, counters, docker_scope)
         # What is there now stays: a collection that went through it would take 10 ms out of some container's start,
         # and with the usual threshold every start would hold a small one.
         gc.collect()
@@ -113,14 +116,16 @@ def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str
     return sockets
 
 
-def _serve(sockets: dict[str, Listening], engine: Engine, counters: Metrics) -> list[_Service]:
+def _serve(
+    sockets: dict[str, Listening], engine: Engine, counters: Metrics, docker_scope: Scope
+) -> list[_Service]:
     services = []
     for name, listening in sockets.items():
         if name == "cni":
             shims = ShimServer(listening.socket, engine, begin=stay)
             serve, shutdown = shims.serve_forever, shims.shutdown
         else:
-            application = _api(engine, counters) if name == "api" else _docker(engine)
+            application = _api(engine, counters) if name == "api" else _docker(engine, docker_scope)
             server = HttpServer(listening.socket, application)
             serve, shutdown = server.serve_forever, _bounded(server)
         thread = threading.Thread(target=serve, daemon=True, name=name)
@@ -155,8 +160,8 @@ def _api(engine: Engine, counters: Metrics) -> Application:
     return Application(answer, refuse)
 
 
-def _docker(engine: Engine) -> Application:
-    plugin_server = plugin.PluginServer(engine)
+def _docker(engine: Engine, scope: Scope) -> Application:
+    plugin_server = plugin.PluginServer(engine, scope)
 
     def answer(request: Request) -> Response:
         if request.method != "POST":

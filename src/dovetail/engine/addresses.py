@@ -54,7 +54,8 @@ class Addresses:
         with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
             if request.subnet is not None:
                 for pool in core.store.pools():
-                    same = pool.subnet == request.subnet and pool.ip_range == request.ip_range
+                    asked = (request.space, request.subnet, request.ip_range)
+                    same = (pool.space, pool.subnet, pool.ip_range) == asked
                     if same and (self._replayed(pool.id) or self._unused(pool, request.owner)):
                         return pool
             routes = [route.destination for route in core.kernel.routes()]

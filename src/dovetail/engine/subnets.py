@@ -74,15 +74,16 @@ class Subnets:
     def _take_over(self, spec: SubnetSpec, network: Network) -> Pool | None:
         """Make a pool that Docker asked for the network's own, with the gateway and reserved addresses in it."""
         store = self._core.store
-        for pool in store.pools():
-            if pool.owner == DOCKER and pool.subnet == spec.subnet:
-                self._hand(
-                    pool.id, {spec.gateway, *spec.aux.values()}, gateway=spec.gateway, owner=network.id
-                )
-                taken = msgspec.structs.replace(pool, owner=network.id)
-                store.put_pool(taken)
-                return taken
-        return None
+        held = [pool for pool in store.pools() if pool.owner == DOCKER and pool.subnet == spec.subnet]
+        if not held:
+            return None
+        # A swarm's manager has it in the global space as well, and keeps it there. Alone in that space it is that of
+        # a network which Docker makes outside of a swarm.
+        pool = min(held, key=lambda pool: pool.space == "global")
+        self._hand(pool.id, {spec.gateway, *spec.aux.values()}, gateway=spec.gateway, owner=network.id)
+        taken = msgspec.structs.replace(pool, owner=network.id, space="local")
+        store.put_pool(taken)
+        return taken
 
     def _hand(
         self, pool_id: str, addresses: set[IPAddress | None], *, gateway: IPAddress | None, owner: str

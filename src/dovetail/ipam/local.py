@@ -12,7 +12,7 @@ from dovetail.ipam.usable import check_usable, usable
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
 from dovetail.model.ledger import Ledger
 from dovetail.model.names import short
-from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest
+from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest, Space
 
 __all__ = ["DEFAULT_RANGES", "LocalIpam"]
 
@@ -24,8 +24,9 @@ to come before the real one without replacing it."""
 class LocalIpam:
     """Gives out pools and addresses; every request is one ledger transaction (or part of the caller's).
 
-    A pool's id is its subnet, and its range where it has one: ``dovetail/10.88.0.0/24/10.88.0.128/25``.
-    Pools never overlap, so it is unique, and it tells an operator what was lost if the ledger is.
+    A pool's id is its subnet, and its range where it has one: ``dovetail/10.88.0.0/24/10.88.0.128/25``, or
+    ``dovetail-global/…`` in the global space. Pools of one space never overlap, so it is unique, and it tells an
+    operator what was lost if the ledger is. A subnet may be in both spaces, see `model.pool.Space`.
     """
 
     name = "local"
@@ -57,12 +58,13 @@ class LocalIpam:
                 subnet = self._choose(request.version, routes)
             else:
                 subnet = request.subnet
-                self._refuse_clash(subnet, routes)
+                self._refuse_clash(subnet, request.space, routes)
             pool = Pool(
-                id=_pool_id(subnet, request.ip_range),
+                id=_pool_id(subnet, request),
                 subnet=subnet,
                 ip_range=request.ip_range,
                 owner=request.owner,
+                space=request.space,
                 created=time.time(),
             )
             self._ledger.put_pool(pool)
@@ -81,11 +83,14 @@ class LocalIpam:
             hint="give the subnet, or remove networks that are not used",
         )
 
-    def _refuse_clash(self, subnet: IPNetwork, routes: Sequence[IPNetwork]) -> None:
+    def _refuse_clash(self, subnet: IPNetwork, space: Space, routes: Sequence[IPNetwork]) -> None:
         for pool in self._ledger.pools():
-            if overlap(subnet, pool.subnet):
+            if pool.space != space and pool.subnet == subnet:
+                if space == "global":
+                    routes = ()  # that network's own: a swarm's manager begins anew while its network is here
+            elif overlap(subnet, pool.subnet):
                 raise PoolOverlap(
-                    f"subnet {subnet} overlaps {pool.subnet}, which {_pool_holder(pool.owner)} holds",
+                    f"subnet {subnet} overlaps {pool.subnet}, which {_pool_holder(pool)} holds",
                     hint="choose another subnet, or join that network",
                 )
         for route in routes:
@@ -197,12 +202,15 @@ def _check_pool(request: PoolRequest) -> None:
         raise InvalidArgument(f"the IP range {ip_range} is not in {subnet}", hint="give a part of the subnet")
 
 
-def _pool_id(subnet: IPNetwork, ip_range: IPNetwork | None) -> str:
-    return f"dovetail/{subnet}/{ip_range}" if ip_range is not None else f"dovetail/{subnet}"
+def _pool_id(subnet: IPNetwork, request: PoolRequest) -> str:
+    identifier = f"{'dovetail-global' if request.space == 'global' else 'dovetail'}/{subnet}"
+    return identifier if request.ip_range is None else f"{identifier}/{request.ip_range}"
 
 
-def _pool_holder(owner: str) -> str:
-    return "Docker" if owner == "docker" else f"network {short(owner)}"
+def _pool_holder(pool: Pool) -> str:
+    if pool.space == "global":
+        return "Docker's swarm"
+    return "Docker" if pool.owner == "docker" else f"network {short(pool.owner)}"
 
 
 def _address_holder(row: Address) -> str:

@@ -8,11 +8,16 @@ import msgspec
 
 from dovetail.model.addresses import IPAddress, IPNetwork
 
-__all__ = ["Address", "AddressKind", "AddressRequest", "Pool", "PoolRequest"]
+__all__ = ["Address", "AddressKind", "AddressRequest", "Pool", "PoolRequest", "Space"]
 
 AddressKind: TypeAlias = Literal["gateway", "aux", "endpoint", "docker"]
 """What an address is held for. ``docker``: a Docker Engine asked for it over the IPAM protocol and
 has not (or no longer) tied it to an endpoint."""
+
+
+Space: TypeAlias = Literal["local", "global"]
+"""CNM's address space. ``local``: what networks of this host use. ``global``: the books that a manager of Docker's
+swarm keeps for all hosts, which take the same subnet once more from their local space when they make the network."""
 
 
 class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +32,7 @@ class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
     ip_range: IPNetwork | None = None
     version: Literal[4, 6] = 4
     owner: str = ""
+    space: Space = "local"
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +46,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     subnet: IPNetwork
     ip_range: IPNetwork | None = None
     owner: str = ""
+    space: Space = "local"
     created: float = 0.0
 
 
