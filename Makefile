@@ -1,5 +1,5 @@
 # `make demo` and `make test` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
-.PHONY: setup demo test check lint docs unit kernel interop bench wheel clean
+.PHONY: setup demo test check lint docs unit kernel interop soak bench wheel clean
 
 PYTEST = .venv/bin/python -m pytest
 
@@ -37,6 +37,11 @@ kernel: setup
 
 interop: setup
 	scripts/run-tests tests/interop
+
+# The long forms of what `make test` does shortly: 200 docker runs in a row and 50 at once, then random
+# operations with kill -9 among them: MINUTES=20 of them, from SEED (a number; it is printed).
+soak: setup
+	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak
 
 # Times against Debian's Go plugins and the kernel's own floor; BENCH="--json FILE" keeps the numbers.
 bench: setup
