@@ -3,33 +3,33 @@
 Why not a framework: dockerd 20.10 sends an empty ``Host``, retries what is dropped for 15 s and then with
 an empty body, and prints what it gets, so even what cannot be parsed gets a status and JSON of the
 application's own form; and an idle connection is never closed from this side while the daemon runs
-(docs/adr/0006-http-server.md).
+(docs/adr/0006-http-server.md). `http_request` reads what arrives.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import logging
 import os
+import re
 import select
 import socket
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
 from typing import NamedTuple
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
+
+from dovetail.daemon.http_request import BadRequest, RequestReader
 
 __all__ = ["Application", "HttpServer", "Request", "Response"]
 
 _LOG = logging.getLogger("dovetail")
-_BODY_BYTES = 4 * 1024 * 1024
-_REQUEST_S = 30.0  # from the first byte of a request to its last
-_LINE_BYTES = 65536
+_ANSWER_S = 30.0  # for a client that does not read
 _DISCARD_BYTES = 1 << 16
-_LENGTH_DIGITS = 18
+_DISCARD_S = 1.0
+_AUTHORITY = re.compile(r"[a-z]+://[^/?]*", re.IGNORECASE)  # a proxy's way to write a target, RFC 9112 §3.2.2
 
 
 class Request(NamedTuple):
@@ -89,7 +89,7 @@ class HttpServer:
             thread = threading.Thread(target=self._serve, args=(connection,), daemon=True, name="http")
             with self._lock:
                 self._connections[connection] = thread
-            thread.start()
+                thread.start()
 
     def shutdown(self, timeout_s: float) -> None:
         """Stop accepting, close what is idle, and wait for the requests under way."""
@@ -117,7 +117,7 @@ class HttpServer:
 
     def _serve(self, connection: socket.socket) -> None:
         try:
-            _Connection(connection, ("", 0), self)  # type: ignore[arg-type]  # it asks no more of its server
+            _Connection(connection, self).serve()
         except OSError as exc:
             _LOG.debug("connection broke off", extra={"fields": {"error": str(exc)}})
         except Exception:  # the edge: a thread's traceback belongs into the log
@@ -129,102 +129,66 @@ class HttpServer:
             connection.close()
 
 
-class _Connection(BaseHTTPRequestHandler):
+class _Connection:
     """One connection: reads requests and writes the application's replies."""
 
-    protocol_version = "HTTP/1.1"
-    default_request_version = "HTTP/1.1"  # so that an error about a line without a version has a head, too
-    server_version = "dovetail"
-    sys_version = ""
-    server: HttpServer  # type: ignore[assignment]
+    def __init__(self, connection: socket.socket, server: HttpServer) -> None:
+        self._connection = connection
+        self._server = server
+        self._reader = RequestReader(connection)
 
-    def handle_one_request(self) -> None:
-        """Read and answer one request; the time it may take starts with its first byte."""
-        self.close_connection = True
-        self.connection.settimeout(None)
-        if not self.rfile.peek(1):  # type: ignore[attr-defined]  # a BufferedReader, rbufsize is not 0
-            return
-        self.server.begin(self.connection)
-        try:
-            self.connection.settimeout(_REQUEST_S)
-            self.raw_requestline = self.rfile.readline(_LINE_BYTES + 1)
-            if len(self.raw_requestline) > _LINE_BYTES:
-                self.requestline = self.command = ""
-                self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
-            elif self.parse_request():
-                self._answer()
-        except TimeoutError:
-            self.send_error(HTTPStatus.REQUEST_TIMEOUT)
-        finally:
-            self.server.end(self.connection)
-            if self.server.stopping:
-                self.close_connection = True
+    def serve(self) -> None:
+        """Answer one request after the other, until the last; the time each may take starts with its first byte."""
+        while not self._server.stopping and self._reader.wait():
+            self._server.begin(self._connection)
+            try:
+                if not self._serve_one():
+                    return
+            finally:
+                self._server.end(self._connection)
 
-    def _answer(self) -> None:
-        body = self._body()
-        if body is None:
-            return
-        parts = urlsplit(self.path)
-        request = Request(
-            self.command, parts.path, dict(parse_qsl(parts.query, keep_blank_values=True)), body
-        )
+    def _serve_one(self) -> bool:
+        """Answer one request; says whether there may be another."""
         try:
-            response = self.server.application.answer(request)
+            parsed = self._reader.read()
+        except BadRequest as exc:
+            self._send(self._server.application.refuse(exc.status, exc.message), close=True)
+            self._discard()
+            return False
+        path, query = _split(parsed.target)
+        request = Request(parsed.method, path, query, parsed.body)
+        try:
+            response = self._server.application.answer(request)
         except Exception as exc:  # the edge: a defect must not drop the connection
-            _LOG.exception("request failed", extra={"fields": {"path": parts.path}})
-            response = self.server.application.refuse(500, f"internal error: {type(exc).__name__}: {exc}")
-        self._send(response)
+            _LOG.exception("request failed", extra={"fields": {"path": path}})
+            response = self._server.application.refuse(500, f"internal error: {type(exc).__name__}: {exc}")
+        close = parsed.close or self._server.stopping
+        self._send(response, close=close, head=parsed.method == "HEAD")
+        return not close
 
-    def _body(self) -> bytes | None:
-        """Read the body; None after answering an error."""
-        if self.headers.get("Transfer-Encoding"):  # no client of ours streams a body
-            self.send_error(HTTPStatus.LENGTH_REQUIRED, "send the body with a Content-Length")
-            return None
-        text = self.headers.get("Content-Length", "0").strip()
-        if not (text.isascii() and text.isdigit()):
-            self.send_error(HTTPStatus.BAD_REQUEST, f"{text[:99]!r} is not a Content-Length")
-            return None
-        if len(text) > _LENGTH_DIGITS or int(text) > _BODY_BYTES:  # int() itself refuses thousands of digits
-            self.send_error(
-                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_BODY_BYTES} bytes at most"
-            )
-            return None
-        length = int(text)
-        body = self.rfile.read(length)
-        if len(body) < length:
-            self.send_error(HTTPStatus.BAD_REQUEST, f"the body ends after {len(body)} of {length} bytes")
-            return None
-        return body
+    def _send(self, response: Response, *, close: bool, head: bool = False) -> None:
+        lines = [
+            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
+            f"Content-Type: {response.content_type}",
+            f"Content-Length: {len(response.body)}",
+            *(["Connection: close"] if close else []),
+            "\r\n",
+        ]
+        self._connection.settimeout(_ANSWER_S)
+        self._connection.sendall("\r\n".join(lines).encode("ascii") + (b"" if head else response.body))
 
-    def _send(self, response: Response) -> None:
-        head = io.BytesIO()
-        phrase = HTTPStatus(response.status).phrase
-        head.write(f"HTTP/1.1 {response.status} {phrase}\r\n".encode("ascii"))
-        head.write(
-            f"Content-Type: {response.content_type}\r\nContent-Length: {len(response.body)}\r\n".encode()
-        )
-        if self.close_connection or self.server.stopping:
-            head.write(b"Connection: close\r\n")
-        head.write(b"\r\n")
-        if self.command != "HEAD":
-            head.write(response.body)
-        self.wfile.write(head.getvalue())
-
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer what is no request with the application's own form of an error, and close.
-
-        What has arrived and was not read is taken off first: closing with it would reset the
-        connection, and the reply could be lost.
-        """
-        self.close_connection = True
-        self.command = getattr(self, "command", None) or ""
-        status = HTTPStatus(code)
-        self._send(self.server.application.refuse(status.value, message or status.phrase))
+    def _discard(self) -> None:
+        """Take off what has arrived and was not read: closing with it would reset the connection and lose the reply."""
+        deadline = time.monotonic() + _DISCARD_S
         with contextlib.suppress(OSError):
-            self.connection.shutdown(socket.SHUT_WR)
-            self.connection.settimeout(1.0)
-            while self.connection.recv(_DISCARD_BYTES):
-                pass
+            self._connection.shutdown(socket.SHUT_WR)
+            while (left := deadline - time.monotonic()) > 0:
+                self._connection.settimeout(left)
+                if not self._connection.recv(_DISCARD_BYTES):
+                    return
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Log nothing: the tracer's sink writes a line for each operation."""
+
+def _split(target: str) -> tuple[str, dict[str, str]]:
+    authority = _AUTHORITY.match(target)
+    path, mark, query = target[authority.end() if authority else 0 :].partition("?")
+    return path, dict(parse_qsl(query, keep_blank_values=True)) if mark else {}
