@@ -74,7 +74,7 @@ class NetworkDriver:
         ours = not pools or spaces <= set(_OUR_SPACES)
         self._refuse_shared(request, pools, ours=ours)
         network_id = _engine_id(request.network_id)
-        network = self._engine.networks.create(
+        self._engine.networks.create(
             NetworkSpec(
                 id=network_id,
                 name=choice.name or f"docker-{short(network_id)}",
@@ -84,9 +84,9 @@ class NetworkDriver:
                 internal=request.options.internal,
                 options=choice.options,
                 face=_FACE,
+                external_id=request.network_id,
             )
         )
-        self._engine.networks.bind(_FACE, request.network_id, network.id, made=True)
 
     def _refuse_shared(
         self, request: wire.CreateNetworkRequest, pools: list[wire.IPAMData], *, ours: bool

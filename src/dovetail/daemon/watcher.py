@@ -83,4 +83,4 @@ class FirewallWatcher:
             _LOG.warning("firewall not restored", extra={"fields": {"error": one_sentence(exc)}})
             return
         for sentence in done:
-            _LOG.info("firewall restored", extra={"fields": {"done": sentence}})
+            _LOG.info("firewall restored", extra={"fields": {"what": sentence}})

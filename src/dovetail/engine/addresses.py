@@ -24,6 +24,7 @@ class Addresses:
         self._core = core
         self._replay: set[tuple[str, IPAddress]] = set()
         self._replay_pools: set[str] = set()
+        self._replay_since = 0.0
         self._replay_lock = threading.Lock()
 
     def begin_replay(self) -> None:
@@ -38,6 +39,7 @@ class Addresses:
             endpoints = {e.id for e in self._core.store.endpoints() if e.owner.face == "docker"}
         with self._replay_lock:
             self._replay_pools = set(pools)
+            self._replay_since = self._core.now()
             self._replay = {
                 (row.pool_id, row.address)
                 for row in rows
@@ -135,6 +137,16 @@ class Addresses:
             self._core.store.put_address(
                 msgspec.structs.replace(row, kind="docker", owner=DOCKER, created=self._core.now())
             )
+
+    def was_dropped(self, pool_id: str) -> bool:
+        """Say whether Docker has started anew, for longer than the grace, and has not asked for this pool again.
+
+        It asks for the pools of all its networks at once when it starts (cnm.md §2.3): one that it did not ask for
+        it never got the answer for, or has given back when no daemon was there.
+        """
+        with self._replay_lock:
+            unclaimed = pool_id in self._replay_pools
+            return unclaimed and self._core.now() - self._replay_since > self._core.orphan_grace_s
 
     def _unused(self, pool: Pool, owner: str) -> bool:
         return pool.owner == owner == DOCKER and not self.used(pool.id)

@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from dovetail.drivers.protocol import Driver
 from dovetail.engine.locks import Locks
+from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Tracer
 from dovetail.errors import NotFound
 from dovetail.features.protocol import Feature
@@ -32,7 +33,9 @@ class Core:
     kernel: a handle on the host's namespace. ruleset: text of the static nftables table that
     `features` fill with elements. choose_ports, accept_forwarding and withdraw_forwarding: from
     `features/portmap.py` and `features/coexistence.py`. netns_dir: where namespaces that dovetail makes are mounted.
-    boot_id: of this boot (/proc/sys/kernel/random/boot_id). orphan_grace_s: how long an address that
+    boot_id: of this boot (/proc/sys/kernel/random/boot_id). docker: asks a Docker Engine for its networks, and for
+    the endpoints of those whose ids are given; None where none was made known. Never called while dockerd may
+    wait for us, as it would wait for us to wait for it. orphan_grace_s: how long an address that
     Docker asked for may wait for its endpoint before it is taken back.
     """
 
@@ -48,6 +51,7 @@ class Core:
     locks: Locks
     netns_dir: str
     boot_id: str
+    docker: Callable[[Collection[str]], DockerNetworks] | None = None
     tracer: Tracer = field(default_factory=Tracer)
     orphan_grace_s: float = 60.0
     lock_timeout_s: float = 20.0

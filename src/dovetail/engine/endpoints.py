@@ -179,7 +179,7 @@ class Endpoints:
                     sandbox, inode=netns.inode if netns else 0, boot_id=core.boot_id, created=core.now()
                 )
                 with core.store.transaction():
-                    core.store.put_sandbox(sandbox)
+                    core.store.enter_sandbox(sandbox)
                     endpoint = msgspec.structs.replace(endpoint, status="joining", sandbox_id=sandbox.id)
                     core.store.put_endpoint(endpoint)
                 undo.callback(self._unjoin, created, sandbox.id)
@@ -215,8 +215,8 @@ class Endpoints:
                 self._unlink(network, endpoint)
             core.store.release_ports(endpoint_id)
             left = msgspec.structs.replace(
-                endpoint, status="created", attachment=None, sandbox_id="", ports=()
-            )
+                endpoint, status="created", attachment=None, sandbox_id="", ports=(), created=core.now()
+            )  # it waits for its deletion from now on
             self._unjoin(left, endpoint.sandbox_id)
 
     def publish(self, endpoint_id: str, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
@@ -251,6 +251,29 @@ class Endpoints:
         if endpoint is not None and endpoint.ports:
             self.publish(endpoint_id, ())
             self._forget_flows(endpoint)
+
+    def name(self, endpoint_id: str, name: str, *, container: str) -> None:
+        """Note what the endpoint's container is called and its id; the sandbox gets both. No error where it is gone.
+
+        A face that is told neither when it creates the endpoint (Docker) learns them later.
+        """
+        core = self._core
+        endpoint = core.store.endpoint(endpoint_id)
+        if endpoint is None or self._is_named(endpoint, name, container):
+            return
+        with self._locked(endpoint.network_id, endpoint_id), core.store.transaction():
+            endpoint = core.store.endpoint(endpoint_id)
+            if endpoint is None:
+                return
+            core.store.put_endpoint(msgspec.structs.replace(endpoint, name=name))
+            sandbox = core.store.sandbox(endpoint.sandbox_id)
+            if sandbox is not None and sandbox.face == endpoint.owner.face:
+                core.store.put_sandbox(msgspec.structs.replace(sandbox, name=name, container=container))
+
+    def _is_named(self, endpoint: Endpoint, name: str, container: str) -> bool:
+        sandbox = self._core.store.sandbox(endpoint.sandbox_id)
+        named = sandbox is None or (sandbox.name, sandbox.container) == (name, container)
+        return named and endpoint.name == name
 
     def check(self, endpoint_id: str, netns: Netns | None) -> list[str]:
         """Say, a sentence each, how the kernel differs from what joining made; changes nothing. Raises NotFound."""

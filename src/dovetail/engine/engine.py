@@ -6,7 +6,7 @@
     engine.addresses   request_pool release_pool pool pools request release begin_replay
     engine.endpoints   attach detach · create join leave delete · publish unpublish · check get all collect
     engine.sandboxes   create delete get all open
-    engine.reconcile() store against kernel, at start
+    engine.reconcile() store against kernel, at start and now and again; engine.plan() what it would do
     engine.restore_firewall()  after a flush or a restart of another firewall
     engine.status(network)     would the next attachment succeed
     engine.tracer      timed step trees
@@ -45,7 +45,7 @@ class Engine:
         self.addresses = Addresses(core)
         self.endpoints = Endpoints(core, self._firewall, self.addresses)
         self.sandboxes = Sandboxes(core, self.endpoints)
-        self._reconciler = Reconciler(core, self.networks, self.endpoints, self._firewall)
+        self._reconciler = Reconciler(core, self.networks, self.endpoints, self.addresses, self._firewall)
 
     @property
     def tracer(self) -> Tracer:
@@ -57,9 +57,17 @@ class Engine:
         """The host's namespace, for opening sandboxes."""
         return self.core.kernel
 
-    def reconcile(self) -> Report:
-        """Compare store and kernel and repair both. Raises nothing: failures are in the report."""
-        return self._reconciler.run()
+    def reconcile(self, *, ask_docker: bool = False, everything: bool = False) -> Report:
+        """Compare store and kernel and repair both. Raises nothing: failures are in the report.
+
+        ask_docker: look as well at what Docker has forgotten, where `Core.docker` is there; takes what it takes to
+        answer. everything: also what Docker never had, which a person is to decide. See `reconcile.py`.
+        """
+        return self._reconciler.run(ask_docker=ask_docker, everything=everything)
+
+    def plan(self, *, ask_docker: bool = False, everything: bool = False) -> Report:
+        """Say what `reconcile` would do now; changes nothing and raises nothing."""
+        return self._reconciler.plan(ask_docker=ask_docker, everything=everything)
 
     def restore_firewall(self) -> list[str]:
         """Put back what another program took out of the firewall; does nothing when all is there."""

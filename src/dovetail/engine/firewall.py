@@ -83,7 +83,7 @@ class Firewall:
             self._core.kernel.nft_delete_elements(elements)
 
     def restore(self) -> list[str]:
-        """Put back what is missing and take away what nobody owns; says what was done, a sentence each."""
+        """Put back what is missing and take away what nobody owns; says what was found, a sentence each."""
         core = self._core
         with self._lock():
             live = [n for n in core.store.networks() if n.firewall is not None and n.status != "deleting"]
@@ -91,13 +91,13 @@ class Firewall:
                 return self._remove_all()
             if not core.kernel.nft_has_table() and not any(self._settled(network) for network in live):
                 return []  # the only network is being made, and brings the table, or taken back
-            done = ["the nftables table was gone and is back"] if self._ensure_table() else []
+            done = ["the nftables table is missing"] if self._ensure_table() else []
             back = self._put_back()
             if back:
-                done.append(f"{back} nftables elements were missing and are back")
+                done.append(f"{back} nftables elements are missing")
             gone = self._take_away()
             if gone:
-                done.append(f"{gone} nftables elements belonged to nobody and are gone")
+                done.append(f"{gone} nftables elements belong to nobody")
             core.accept_forwarding(core.kernel, self._links())
             return done
 
@@ -172,7 +172,7 @@ class Firewall:
             return []
         self._core.kernel.nft_apply(_DELETE_TABLE)
         self._core.withdraw_forwarding(self._core.kernel)
-        return ["no network is left, so the nftables table is gone"]
+        return ["no network is left that needs the nftables table"]
 
     def _links(self) -> list[str]:
         return [

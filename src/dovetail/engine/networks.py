@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import ExitStack
 
 import msgspec
@@ -50,7 +51,9 @@ class Networks:
         with core.tracer.step("engine", "create network", network=spec.name), self._exclusively(network):
             there = core.store.network(network.id)
             if there is not None and there.status == "active":
-                return there
+                return (
+                    self.bind(spec.face, spec.external_id, there.id, made=True) if spec.external_id else there
+                )
             self._clear_way(network)
             with ExitStack() as undo:
                 network = self._write_down(network, spec, undo)
@@ -58,6 +61,8 @@ class Networks:
                 network = msgspec.structs.replace(network, status="active")
                 with core.store.transaction(durable=True):
                     core.store.put_network(network)
+                    if spec.external_id:
+                        self.bind(spec.face, spec.external_id, network.id, made=True)
                 undo.pop_all()
             return network
 
@@ -114,26 +119,34 @@ class Networks:
             self._exclusively(network),
         ):
             users = [
-                f"{b.face} network {short(b.external_id)}"
+                f"{b.face} network {b.name or short(b.external_id)}"
                 for b in self._core.store.bindings(network_id=network.id)
             ]
             if users:
-                raise InUse("network", network.name, users, hint=f"remove it with {network.face} first")
-            self._delete(network.id)
+                hint = "remove it there first; dovetail gc where it is not known there any more"
+                raise InUse("network", network.name, users, hint=hint)
+            self.remove(network.id)
 
-    def _delete(self, network_id: str) -> None:
+    def remove(self, network_id: str) -> None:
+        """Delete a network that nobody is on; the caller holds its lock. Raises InUse."""
+        network = self._begin_to_delete(network_id)
+        if network is not None:
+            self.unmake(network)
+
+    def _begin_to_delete(self, network_id: str) -> Network | None:
+        """Write down that a network is being deleted, so that a crash is finished later. Raises InUse."""
         core = self._core
         with core.store.transaction(durable=True):
             network = core.store.network(network_id)
             if network is None:
-                return
+                return None
             endpoints = core.store.endpoints(network_id=network_id)
             if endpoints:
                 holders = [f"endpoint {e.name or e.owner.container or short(e.id)}" for e in endpoints]
                 raise InUse("network", network.name, holders, hint="disconnect them first")
             network = msgspec.structs.replace(network, status="deleting")
             core.store.put_network(network)
-        self.unmake(network)
+        return network
 
     def unmake(self, network: Network) -> None:
         """Take the network out of the kernel, then out of the store; what is gone already is no error.
@@ -170,17 +183,28 @@ class Networks:
     def bind(self, face: Face, external_id: str, ref: str, *, made: bool = False) -> Network:
         """Let `face` know network `ref` by `external_id` as well; twice the same is no error.
 
-        made: the network exists for this binding and goes with it.
+        made: the network exists for this binding and goes with it. Raises AlreadyExists where `external_id` is
+        another network's.
         """
         network = self.get(ref)
         with self._core.store.transaction(durable=True):
             there = self._core.store.binding(face, external_id)
             if there is not None and there.network_id != network.id:
                 raise AlreadyExists(f"{face} network", short(external_id))
-            self._core.store.put_binding(
-                Binding(face, external_id, network.id, made or bool(there and there.made))
-            )
+            there = there or Binding(face, external_id, network.id, made, created=self._core.now())
+            self._core.store.put_binding(there._replace(made=made or there.made))
         return network
+
+    def name_binding(self, face: Face, external_id: str, name: str, labels: Mapping[str, str]) -> None:
+        """Note what `face` calls the network that it knows as `external_id`; one that is gone is no error.
+
+        The network keeps its own name, and is found by this one as well.
+        """
+        with self._core.store.transaction():
+            there = self._core.store.binding(face, external_id)
+            pairs = tuple(sorted(labels.items()))
+            if there is not None and (there.name, there.labels) != (name, pairs):
+                self._core.store.put_binding(there._replace(name=name, labels=pairs))
 
     def bound(self, face: Face, external_id: str) -> Network:
         """Find the network that `face` knows as `external_id`; raises NotFound."""
@@ -196,12 +220,19 @@ class Networks:
         binding = core.store.binding(face, external_id)
         if binding is None:
             return
-        network = core.store.network(binding.network_id)
-        with core.store.transaction(durable=True):
-            core.store.delete_binding(face, external_id)
-        if network is None or not binding.made or core.store.bindings(network_id=binding.network_id):
+        network = core.store.network(binding.network_id) if binding.made else None
+        if network is None:
+            with core.store.transaction(durable=True):
+                core.store.delete_binding(face, external_id)
             return
-        self._delete_unused(network)
+        with core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
+            deleting: Network | None = None
+            with core.store.transaction(durable=True):
+                core.store.delete_binding(face, external_id)
+                if not core.store.bindings(network_id=network.id):
+                    deleting = self._unless_used(network)
+            if deleting is not None:
+                self.unmake(deleting)
 
     def disown(self, face: Face, pool_id: str) -> None:
         """Delete the network that was made for `face` on this pool, unless others use it: `face` gives the pool back.
@@ -219,10 +250,17 @@ class Networks:
     def _delete_unused(self, network: Network) -> None:
         core = self._core
         with core.tracer.step("engine", "delete network", network=network.name), self._exclusively(network):
-            try:
-                self._delete(network.id)
-            except InUse as exc:
-                core.tracer.note("kept", str(exc))  # pods or sandboxes are on it: it stays theirs
+            deleting = self._unless_used(network)
+            if deleting is not None:
+                self.unmake(deleting)
+
+    def _unless_used(self, network: Network) -> Network | None:
+        """Begin to delete a network, unless pods or sandboxes are on it: then it stays theirs."""
+        try:
+            return self._begin_to_delete(network.id)
+        except InUse as exc:
+            self._core.tracer.note("kept", str(exc))
+            return None
 
     def _exclusively(self, network: Network) -> ExitStack:
         stack = ExitStack()

@@ -2,85 +2,143 @@
 
 Safe beside operations under way: an object whose lock is held is skipped, and the kernel is read
 before the store, so nothing that is being made looks like nobody's.
+
+A pass decides on each thing (`faults.py`) and deals with it before it goes on to the next; a plan is the same pass
+that only says what it would do. What goes together with something else is no finding of its own.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import replace
+from functools import partial
 
+from dovetail.engine.addresses import Addresses
 from dovetail.engine.core import Core
 from dovetail.engine.endpoints import Endpoints
+from dovetail.engine.faults import Faults
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.networks import Networks
-from dovetail.engine.report import Report
+from dovetail.engine.report import Action, DockerNetworks, Finding, Report
 from dovetail.engine.subnets import DOCKER
 from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
-from dovetail.kernel.protocol import Link
+from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.names import parse_alias, short
 from dovetail.model.network import Network
 from dovetail.model.sandbox import Sandbox
+from dovetail.store.protocol import Binding
 
 __all__ = ["Reconciler"]
 
 
 class Reconciler:
-    """One pass over networks, endpoints, links, addresses, sandboxes and the firewall."""
+    """Makes passes over endpoints, bindings, networks, links, addresses, sandboxes and the firewall."""
 
-    def __init__(self, core: Core, networks: Networks, endpoints: Endpoints, firewall: Firewall) -> None:
+    def __init__(
+        self, core: Core, networks: Networks, endpoints: Endpoints, addresses: Addresses, firewall: Firewall
+    ) -> None:
+        self._core = core
+        self._networks = networks
+        self._endpoints = endpoints
+        self._addresses = addresses
+        self._firewall = firewall
+
+    def run(self, *, ask_docker: bool, everything: bool) -> Report:
+        """Repair what differs; goes on past a failure and reports it."""
+        with self._core.tracer.step("engine", "reconcile"):
+            return self._pass(acting=True, ask_docker=ask_docker, everything=everything)
+
+    def plan(self, *, ask_docker: bool, everything: bool) -> Report:
+        """Say what `run` would do now; changes nothing."""
+        with self._core.tracer.step("engine", "plan"):
+            return self._pass(acting=False, ask_docker=ask_docker, everything=everything)
+
+    def _pass(self, *, acting: bool, ask_docker: bool, everything: bool) -> Report:
+        report = Report()
+        docker = self._ask_docker(report) if ask_docker else None
+        faults = Faults(self._core, self._endpoints, self._addresses, docker, everything=everything)
+        parts = (self._networks, self._endpoints, self._firewall)
+        _Pass(self._core, *parts, faults, report, acting=acting).go()
+        return report
+
+    def _ask_docker(self, report: Report) -> DockerNetworks | None:
+        """Ask Docker for what it has of what it is to have; None where it does not answer, or was not made known."""
+        core = self._core
+        bound = [binding.external_id for binding in core.store.bindings() if binding.face == DOCKER]
+        if core.docker is None or not (bound or any(pool.owner == DOCKER for pool in core.store.pools())):
+            return None
+        try:
+            return core.docker(bound)
+        except (DovetailError, OSError) as exc:
+            report.notes.append(f"what Docker has forgotten is not known: {one_sentence(exc)}")
+            return None
+
+
+class _Pass:
+    """One pass; `acting` or only telling."""
+
+    def __init__(
+        self,
+        core: Core,
+        networks: Networks,
+        endpoints: Endpoints,
+        firewall: Firewall,
+        faults: Faults,
+        report: Report,
+        *,
+        acting: bool,
+    ) -> None:
         self._core = core
         self._networks = networks
         self._endpoints = endpoints
         self._firewall = firewall
+        self._faults = faults
+        self._report = report
+        self._acting = acting
 
-    def run(self) -> Report:
-        """Repair what differs; goes on past a failure and reports it."""
-        report = Report()
-        with self._core.tracer.step("engine", "reconcile"):
-            links = self._core.kernel.links()
-            for network in self._core.store.networks():
-                self._try(report, f"network {network.name}", self._network, network, links)
-            for endpoint in self._core.store.endpoints():
-                self._try(report, f"endpoint {short(endpoint.id)}", self._endpoint, endpoint)
-            self._try(report, "links", self._links, links)
-            self._try(report, "addresses", self._addresses)
-            self._try(report, "sandboxes", self._sandboxes)
-            self._try(report, "firewall", self._restore_firewall)
-        return report
+    def go(self) -> None:
+        """Go through everything; a failure is reported and keeps nothing else."""
+        store = self._core.store
+        for endpoint in store.endpoints():
+            self._try(f"endpoint {short(endpoint.id)}", partial(self._endpoint, endpoint))
+        for binding in store.bindings():
+            self._try(f"Docker's network {short(binding.external_id)}", partial(self._binding, binding))
+        for network in store.networks():
+            self._try(f"network {network.name}", partial(self._network, network))
+        self._try("links", self._links)
+        self._try("addresses", self._pools)
+        self._try("namespaces", self._namespaces)
+        self._try("sandboxes", self._sandboxes)
+        self._try("firewall", self._restore_firewall)
 
-    def _try(self, report: Report, what: str, step: object, *args: object) -> None:
+    def _try(self, what: str, step: Callable[[], None]) -> None:
         try:
-            step(report, *args)  # type: ignore[operator]
+            step()
         except (DovetailError, ExceptionGroup, OSError) as exc:
-            report.failed.append(f"{what}: {one_sentence(exc)}")
+            self._report.failed.append(f"{what}: {one_sentence(exc)}")
 
-    def _network(self, report: Report, network: Network, links: list[Link]) -> None:
-        core = self._core
-        with core.locks.try_hold(network.id) as free:
-            current = core.store.network(network.id) if free else None
-            if current is None:
-                return
-            if current.status != "active":
-                self._networks.unmake(current)
-                report.removed.append(f"network {current.name}, which a crash had left half {current.status}")
-                return
-            driver = core.driver(current.driver)
-            missing = bool(current.link) and current.link not in {link.name for link in links}
-            with ExitStack() as undo:
-                driver.create_network(core.kernel, current, core.store.id, undo)
-                undo.pop_all()
-            if missing:
-                report.restored.append(f"link {current.link} of network {current.name}")
-                self._enslave(current, links)
+    def _settle(
+        self,
+        action: Action,
+        kind: str,
+        what: str,
+        why: str,
+        do: Callable[[], object],
+        *,
+        since: float = 0.0,
+        gone: str = "",
+    ) -> None:
+        """Deal with what was found, or only say so; `gone` is the id of what is not there any more then."""
+        if self._acting:
+            do()
+        if gone:
+            self._faults.gone.add(gone)
+        self._report.findings.append(Finding(action=action, kind=kind, what=what, why=why, since=since))
 
-    def _enslave(self, network: Network, links: list[Link]) -> None:
-        present = {link.name for link in links}
-        for endpoint in self._core.store.endpoints(network_id=network.id):
-            if endpoint.link in present:
-                self._core.kernel.set_link(endpoint.link, master=network.link, up=True)
-
-    def _endpoint(self, report: Report, endpoint: Endpoint) -> None:
+    def _endpoint(self, endpoint: Endpoint) -> None:
         core = self._core
         if endpoint.boot_id == core.boot_id and endpoint.host_ns != core.kernel.netns_inode:
             return  # it lives on the host side of another namespace (a rootless runtime), which we cannot see
@@ -88,114 +146,160 @@ class Reconciler:
             current = core.store.endpoint(endpoint.id) if free else None
             if current is None:
                 return
-            if current.status == "joining":
-                self._endpoints.reset(current)
-                report.removed.append(f"interface of endpoint {short(current.id)}, whose join broke off")
-            elif current.status == "created":
-                self._waiting(report, current)
-            elif current.status != "joined" or not self._alive(current) or self._handed_back(current):
-                self._endpoints.remove(current)
-                report.released.append(f"endpoint {short(current.id)} ({current.status}) and its addresses")
+            who, since = self._who(current), current.created
+            if current.status == "joining" and current.boot_id == core.boot_id:
+                why = "the join of its endpoint broke off, which may join again"
+                reset = partial(self._endpoints.reset, current)
+                self._settle("remove", "interface", who, why, reset, since=since)
+                return
+            why = self._faults.of_endpoint(current)
+            if why:
+                remove = partial(self._endpoints.remove, current)
+                self._settle("release", "endpoint", who, why, remove, since=since, gone=current.id)
 
-    def _alive(self, endpoint: Endpoint) -> bool:
-        if endpoint.boot_id != self._core.boot_id:
-            return False
+    def _who(self, endpoint: Endpoint) -> str:
         network = self._core.store.network(endpoint.network_id)
-        if network is None:
-            return False
-        links = frozenset(link.name for link in self._core.kernel.links())
-        return self._endpoints.is_alive(network, endpoint, links)
+        name = endpoint.name or endpoint.owner.container
+        words = [f"{name} ({short(endpoint.id)})" if name else short(endpoint.id)]
+        words.append(f"on {network.name if network is not None else short(endpoint.network_id)}")
+        return " ".join([*words, *(str(address.ip) for address in endpoint.addresses)])
 
-    def _handed_back(self, endpoint: Endpoint) -> bool:
-        """Say whether an interface that was handed over lies in the host's namespace again.
+    def _binding(self, binding: Binding) -> None:
+        """See whether Docker still has a network that was made here for it, or that it uses."""
+        network = self._core.store.network(binding.network_id)
+        why = self._faults.of_binding(binding) if network is not None else ""
+        if network is None or not why:
+            return
+        whose = f"Docker's {binding.name or short(binding.external_id)}"
+        do = partial(self._unbind, binding)
+        since = binding.created or network.created
+        if self._faults.is_last(binding):
+            what = f"{network.name}, {whose}"
+            self._settle("remove", "network", what, why, do, since=since, gone=network.id)
+        else:
+            self._settle("release", "binding", f"{whose} on {network.name}", why, do, since=since)
 
-        dockerd moves it back after Leave, and asks no second time where Leave and DeleteEndpoint found no daemon.
-        """
-        handover = endpoint.attachment.handover if endpoint.attachment else ""
-        if not handover or self._core.now() - endpoint.created <= self._core.orphan_grace_s:
-            return False
-        return self._core.kernel.link(handover) is not None
+    def _unbind(self, binding: Binding) -> None:
+        self._endpoints.collect(binding.face, binding.external_id, ())
+        self._networks.unbind(binding.face, binding.external_id)
 
-    def _waiting(self, report: Report, endpoint: Endpoint) -> None:
-        stale = endpoint.boot_id != self._core.boot_id
-        if stale or self._core.now() - endpoint.created > self._core.orphan_grace_s:
-            self._endpoints.remove(endpoint)
-            report.released.append(f"endpoint {short(endpoint.id)}, which nobody joined")
+    def _network(self, network: Network) -> None:
+        core = self._core
+        with core.locks.try_hold(network.id) as free:
+            current = core.store.network(network.id) if free else None
+            if current is None or current.id in self._faults.gone:
+                return
+            why = self._faults.of_network(current)
+            if why:
+                active = current.status == "active"
+                do = (
+                    partial(self._networks.remove, current.id)
+                    if active
+                    else partial(self._networks.unmake, current)
+                )
+                since = current.created
+                self._settle("remove", "network", current.name, why, do, since=since, gone=current.id)
+            elif current.link and current.link not in self._faults.link_names:
+                what = f"{current.link} of network {current.name}"
+                self._settle("restore", "link", what, "it is missing", partial(self._restore_link, current))
+            elif self._acting:
+                self._make_again(current)
 
-    def _links(self, report: Report, links: list[Link]) -> None:
+    def _make_again(self, network: Network) -> None:
+        core = self._core
+        with ExitStack() as undo:
+            core.driver(network.driver).create_network(core.kernel, network, core.store.id, undo)
+            undo.pop_all()
+
+    def _restore_link(self, network: Network) -> None:
+        self._make_again(network)
+        for endpoint in self._core.store.endpoints(network_id=network.id):
+            if endpoint.link in self._faults.link_names:
+                self._core.kernel.set_link(endpoint.link, master=network.link, up=True)
+
+    def _links(self) -> None:
         store = self._core.store
-        for link in links:
+        for link in self._faults.links:
             owner = parse_alias(link.alias)
             if owner is None or owner[0] != store.id:
                 continue
             _, kind, identifier = owner
             find = store.endpoint if kind == "endpoint" else store.network
-            if find(identifier) is not None:
+            if identifier in self._faults.gone or find(identifier) is not None:
                 continue
             # the same container may be attached again, under the same id and link
             with self._core.locks.try_hold(identifier) as free:
                 if free and find(identifier) is None:
-                    self._core.kernel.delete_links([link.name])
-                    report.removed.append(f"link {link.name}, which belonged to nobody")
+                    do = partial(self._core.kernel.delete_links, [link.name])
+                    why = f"{kind} {short(identifier)}, whose it was, is gone"
+                    self._settle("remove", "link", link.name, why, do)
 
-    def _addresses(self, report: Report) -> None:
-        store = self._core.store
-        now = self._core.now()
+    def _pools(self) -> None:
+        store, faults = self._core.store, self._faults
         with store.transaction():
             networks = {network.id for network in store.networks()}
             endpoints = {endpoint.id for endpoint in store.endpoints()}
             for pool in store.pools():
-                if pool.owner != DOCKER and pool.owner not in networks:
-                    store.delete_pool(pool.id)
-                    report.released.append(f"pool {pool.subnet}")
+                why = faults.of_pool(pool, networks)
+                if why:
+                    do = partial(store.delete_pool, pool.id)
+                    self._settle("release", "pool", str(pool.subnet), why, do, since=pool.created)
                     continue
                 for row in store.addresses(pool.id):
-                    orphan = {
-                        "endpoint": row.owner not in endpoints,
-                        "docker": pool.owner in networks and now - row.created > self._core.orphan_grace_s,
-                    }.get(row.kind, row.owner != DOCKER and row.owner not in networks)
-                    if orphan:
-                        store.delete_address(pool.id, row.address)
-                        report.released.append(f"address {row.address}")
+                    why = faults.of_address(row, pool, networks, endpoints)
+                    if why:
+                        give = partial(store.delete_address, row.pool_id, row.address)
+                        self._settle("release", "address", str(row.address), why, give, since=row.created)
 
-    def _sandboxes(self, report: Report) -> None:
+    def _namespaces(self) -> None:
         core, store = self._core, self._core.store
         mounted = os.listdir(core.netns_dir) if os.path.isdir(core.netns_dir) else []
         known = {sandbox.netns for sandbox in store.sandboxes()}
-        for path in {os.path.join(core.netns_dir, name) for name in mounted} - known:
+        for path in sorted({os.path.join(core.netns_dir, name) for name in mounted} - known):
             with store.transaction():  # a sandbox is written down before its namespace is made
                 if path not in {sandbox.netns for sandbox in store.sandboxes()}:
-                    core.kernel.delete_netns(path)
-                    report.removed.append(f"namespace {path}, which belonged to nobody")
-        for sandbox in store.sandboxes():
-            if sandbox.face != "cli":
-                self._forget_empty(report, sandbox)
-                continue
-            with core.locks.try_hold(sandbox.id) as free:
-                current = store.sandbox(sandbox.id) if free else None
-                if current is None or store.endpoints(sandbox_id=current.id):
-                    continue
-                if current.boot_id == core.boot_id and self._is_open(current.netns):
-                    continue
-                if current.made:
-                    core.kernel.delete_netns(current.netns)
-                store.delete_sandbox(current.id)
-                report.removed.append(f"sandbox {current.name}, whose namespace is gone")
+                    do = partial(core.kernel.delete_netns, path)
+                    self._settle("remove", "namespace", path, "no sandbox has it", do)
 
-    def _forget_empty(self, report: Report, sandbox: Sandbox) -> None:
-        """Forget a sandbox of another face that no endpoint is in; it is written down together with its first."""
-        store = self._core.store
-        with store.transaction():
-            if store.sandbox(sandbox.id) is not None and not store.endpoints(sandbox_id=sandbox.id):
-                store.delete_sandbox(sandbox.id)
-                report.removed.append(f"sandbox {sandbox.name}, whose namespace is gone")
+    def _sandboxes(self) -> None:
+        for sandbox in self._core.store.sandboxes():
+            if sandbox.face == "cli":
+                with self._core.locks.try_hold(sandbox.id) as free:
+                    current = self._core.store.sandbox(sandbox.id) if free else None
+                    if current is not None and not self._is_open(current):
+                        self._forget(current, "its namespace is gone")
+            else:  # one of another face is written down together with its first endpoint
+                with self._core.store.transaction():
+                    if self._core.store.sandbox(sandbox.id) is not None:
+                        self._forget(sandbox, "no endpoint is in it")
 
-    def _is_open(self, path: str) -> bool:
+    def _is_open(self, sandbox: Sandbox) -> bool:
+        if sandbox.boot_id != self._core.boot_id:
+            return False
         try:
-            self._core.kernel.open_netns(path).close()
+            self._core.kernel.open_netns(sandbox.netns).close()
         except (InvalidArgument, NotFound):
             return False
         return True
 
-    def _restore_firewall(self, report: Report) -> None:
-        report.restored += self._firewall.restore()
+    def _forget(self, sandbox: Sandbox, why: str) -> None:
+        """Forget a sandbox that no endpoint is in that stays; one of another face goes with its last endpoint."""
+        inside = self._core.store.endpoints(sandbox_id=sandbox.id)
+        if not self._faults.gone.issuperset(e.id for e in inside) or (inside and sandbox.face != "cli"):
+            return
+        do = partial(self._delete_sandbox, sandbox)
+        self._settle("remove", "sandbox", sandbox.name, why, do, since=sandbox.created)
+
+    def _delete_sandbox(self, sandbox: Sandbox) -> None:
+        if sandbox.made:
+            self._core.kernel.delete_netns(sandbox.netns)
+        self._core.store.delete_sandbox(sandbox.id)
+
+    def _restore_firewall(self) -> None:
+        firewall = self._firewall
+        if not self._acting:
+            firewall = Firewall(replace(self._core, kernel=RecordingKernel(self._core.kernel)))
+        self._report.findings += [
+            Finding(action="restore", kind="firewall", what="inet dovetail", why=sentence)
+            for sentence in firewall.restore()
+        ]

@@ -42,7 +42,8 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
 
     `subnets` empty means one IPv4 subnet chosen by IPAM (drivers without addresses: none).
     `routes`: of every endpoint, in addition to those of the option ``route``.
-    `id` is given where the caller has one (Docker's network id), else made.
+    `id` is given where the caller has one (Docker's network id), else made. `external_id` is what `face` knows it
+    by: the network is bound to it from the moment it is there (`Networks.bind`), and goes with it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class NetworkSpec(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     id: str = ""
     face: Face = "cli"
+    external_id: str = ""
 
 
 class Subnet(msgspec.Struct, frozen=True, kw_only=True):

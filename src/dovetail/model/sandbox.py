@@ -15,6 +15,7 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     netns: path of the namespace (``/proc/PID/ns/net``, a bind mount, Docker's SandboxKey).
     made: dovetail made the namespace and deletes it with the sandbox.
     inode: of the namespace, 0 while unknown (Docker up to 25 joins before it exists).
+    container: Docker's id of the container, empty until it is learned.
     """
 
     id: str
@@ -25,3 +26,4 @@ class Sandbox(msgspec.Struct, frozen=True, kw_only=True):
     inode: int = 0
     boot_id: str = ""
     created: float = 0.0
+    container: str = ""

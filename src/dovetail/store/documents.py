@@ -47,12 +47,18 @@ class Table:
         except Conflict as exc:
             raise AlreadyExists(kind, name, hint="choose another name, or use what is there") from exc
 
-    def _find(self, table: str, kind: str, ref: str) -> str:
-        """Give the document that `ref` selects: by id, else by name, else as the only id that starts with it."""
+    def _find(self, table: str, kind: str, ref: str, *, also: str = "") -> str:
+        """Give the document that `ref` selects: by id, else by name, else as the only id that starts with it.
+
+        also: a condition with one parameter, for what else `ref` may be; it counts for more than a prefix.
+        """
         query = f"SELECT doc, id, name FROM {table} WHERE "  # noqa: S608 - a table of ours
         found = self._db.rows(f"{query} id = ? OR (name = ? AND name <> '') LIMIT 99", ref, ref)
         if found:
             return self._only(kind, ref, [row for row in found if row[1] == ref] or found)
+        found = self._db.rows(f"{query} {also} LIMIT 99", ref) if also else []
+        if found:
+            return self._only(kind, ref, found)
         begun = self._db.rows(f"{query} id > ? AND id < ? LIMIT 99", ref, ref + _AFTER_ALL) if ref else []
         return self._only(kind, ref, begun)
 

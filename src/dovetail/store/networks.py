@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dovetail.model.network import Face, Network
-from dovetail.store.documents import Table, read_often, text, where
+from dovetail.store.documents import Table, read, read_often, text, where
 from dovetail.store.protocol import Binding
 
 __all__ = ["BindingTable", "NetworkTable"]
+
+_COLUMNS = "face, external_id, network_id, made, name, labels, created"
+_Labels = tuple[tuple[str, str], ...]
 
 
 class NetworkTable(Table):
@@ -40,8 +43,9 @@ class NetworkTable(Table):
         return read_often(row[0], Network) if row else None
 
     def find_network(self, ref: str) -> Network:
-        """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument."""
-        return read_often(self._find("networks", "network", ref), Network)
+        """Find by id, name, a face's name for it or unique prefix of an id; raises NotFound or InvalidArgument."""
+        also = "id IN (SELECT network_id FROM bindings WHERE name = ? AND name <> '')"
+        return read_often(self._find("networks", "network", ref, also=also), Network)
 
 
 class BindingTable(Table):
@@ -49,12 +53,17 @@ class BindingTable(Table):
 
     def put_binding(self, binding: Binding) -> None:
         """Insert or replace by face and external id."""
-        self._db.write("INSERT OR REPLACE INTO bindings VALUES (?, ?, ?, ?)", *binding)
+        self._db.write(
+            f"INSERT OR REPLACE INTO bindings ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)",  # noqa: S608
+            *binding[:5],
+            text(binding.labels),
+            binding.created,
+        )
 
     def binding(self, face: Face, external_id: str) -> Binding | None:
         """Give the binding of that face and external id."""
         row = self._db.row(
-            "SELECT face, external_id, network_id, made FROM bindings WHERE face = ? AND external_id = ?",
+            f"SELECT {_COLUMNS} FROM bindings WHERE face = ? AND external_id = ?",  # noqa: S608 - ours
             face,
             external_id,
         )
@@ -63,7 +72,7 @@ class BindingTable(Table):
     def bindings(self, *, network_id: str = "") -> list[Binding]:
         """Give all bindings, or those of one network."""
         condition, values = where(network_id=network_id)
-        query = f"SELECT face, external_id, network_id, made FROM bindings WHERE {condition}"  # noqa: S608
+        query = f"SELECT {_COLUMNS} FROM bindings WHERE {condition}"  # noqa: S608
         return [_binding(*row) for row in self._db.rows(query, *values)]
 
     def delete_binding(self, face: Face, external_id: str) -> None:
@@ -71,5 +80,8 @@ class BindingTable(Table):
         self._db.write("DELETE FROM bindings WHERE face = ? AND external_id = ?", face, external_id)
 
 
-def _binding(face: Face, external_id: str, network_id: str, made: int) -> Binding:
-    return Binding(face, external_id, network_id, bool(made))
+def _binding(
+    face: Face, external_id: str, network_id: str, made: int, name: str, labels: str, created: float
+) -> Binding:
+    pairs = read(labels, _Labels)
+    return Binding(face, external_id, network_id, made=bool(made), name=name, labels=pairs, created=created)

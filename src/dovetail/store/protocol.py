@@ -17,13 +17,17 @@ __all__ = ["Binding", "Store"]
 class Binding(NamedTuple):
     """A name by which a face knows one of our networks: Docker's network id.
 
-    made: the network was made for this binding, so it goes with it once nobody else uses it.
+    made: the network was made for this binding, so it goes with it once nobody else uses it. name, labels:
+    what the face calls the network and says of it, empty until it is learned. created: seconds since the epoch.
     """
 
     face: Face
     external_id: str
     network_id: str
     made: bool
+    name: str = ""
+    labels: tuple[tuple[str, str], ...] = ()
+    created: float = 0.0
 
 
 class Store(Ledger, Protocol):
@@ -48,7 +52,9 @@ class Store(Ledger, Protocol):
     def delete_network(self, network_id: str) -> None: ...
     def networks(self) -> list[Network]: ...
     def network(self, network_id: str) -> Network | None: ...
-    def find_network(self, ref: str) -> Network: ...
+    def find_network(self, ref: str) -> Network:
+        """Find as the others; between name and prefix comes the name by which a face knows it (Docker's)."""
+        ...
 
     def put_endpoint(self, endpoint: Endpoint) -> None: ...
     def note_endpoint(self, endpoint: Endpoint) -> None:

@@ -68,7 +68,18 @@ def _make_tables(connection: sqlite3.Connection) -> None:
     connection.execute("INSERT INTO meta VALUES ('id', ?)", (secrets.token_hex(4),))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_make_tables,)
+def _tell_bindings_more(connection: sqlite3.Connection) -> None:
+    """Let a binding say what the face calls the network, and since when there is one."""
+    for column in (
+        "name TEXT NOT NULL DEFAULT ''",
+        "labels TEXT NOT NULL DEFAULT '[]'",
+        "created REAL NOT NULL DEFAULT 0",
+    ):
+        connection.execute(f"ALTER TABLE bindings ADD COLUMN {column}")
+    connection.execute("CREATE INDEX bindings_by_name ON bindings (name) WHERE name <> ''")
+
+
+MIGRATIONS: tuple[Migration, ...] = (_make_tables, _tell_bindings_more)
 VERSION = len(MIGRATIONS)
 
 
