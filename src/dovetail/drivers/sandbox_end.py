@@ -121,7 +121,7 @@ def configure(inner: Kernel, attachment: Attachment) -> None:
         with inner.batch():
             inner.set_link("lo", up=True)
             for address in attachment.addresses:
-                inner.add_address(attachment.ifname, address)
+                inner.add_address(attachment.ifname, address, prefix_route=attachment.prefix_on_link)
             inner.set_link(attachment.ifname, up=True)
             for route in _all_routes(attachment):
                 inner.add_route(attachment.ifname, route)

@@ -52,6 +52,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     ifname: the interface's name inside the sandbox. handover: the name under which it waits in the
     host namespace for the caller (dockerd) to move it; empty when it is in the sandbox already.
     host_interfaces: from the outside in: bridge, veth peer. gateways: at most one a family.
+    prefix_on_link False: only the addresses themselves are there, their neighbours behind a gateway (ptp).
     sysctls: of the interface, see `model.sysctls`.
     sandbox: the namespace's path as the caller gave it, verbatim.
     """
@@ -60,6 +61,7 @@ class Attachment(msgspec.Struct, frozen=True, kw_only=True):
     mac: Mac | None = None
     mtu: int = 0
     addresses: tuple[IPInterface, ...] = ()
+    prefix_on_link: bool = True
     gateways: tuple[IPAddress, ...] = ()
     routes: tuple[Route, ...] = ()
     dns: DNS = DNS()
