@@ -99,7 +99,7 @@ def test_an_interface_is_addressed_set_and_routed_in_an_order_that_works() -> No
     assert [command.split(" ", 1)[1] for command in kernel.commands] == [
         "-q -w net/ipv4/conf/eth0/forwarding=1",
         "link set dev lo up",
-        "address add 10.88.0.2/24 dev eth0",
+        "addr add 10.88.0.2/24 dev eth0",
         "link set dev eth0 up",
         "route add 10.0.0.0/8 via 10.88.0.9 dev eth0",
         "route add default via 10.88.0.1 dev eth0",
