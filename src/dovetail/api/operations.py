@@ -58,8 +58,8 @@ def delete_sandbox(engine: Engine, ref: str) -> None:
 def connect(engine: Engine, ref: str, request: ConnectRequest) -> EndpointView:
     """Attach a sandbox, whoever brought it, to a network.
 
-    Without `ifname` the next free ethN is taken; then a sandbox that is on the network already is refused
-    (Conflict), as a second attachment is more likely a mistake than a wish.
+    Without `ifname` the next free name of the network's prefix is taken (eth0); then a sandbox that is on the
+    network already is refused (Conflict), as a second attachment is more likely a mistake than a wish.
     """
     with engine.tracer.step(_FACE, "network connect", network=ref, sandbox=request.sandbox):
         network = engine.networks.get(ref)
@@ -96,10 +96,10 @@ def _refuse_host(engine: Engine, network: Network, sandbox: Sandbox, netns: Netn
 def _attach(
     engine: Engine, network: Network, sandbox: Sandbox, netns: Netns, request: ConnectRequest
 ) -> Endpoint:
-    ports = request.ports()
+    ports, sysctls = request.ports(), request.settings()
     tried: set[str] = set()
     while True:
-        ifname = request.ifname or _next_ifname(engine, netns, tried)
+        ifname = request.ifname or _next_ifname(engine, netns, network.ifname_prefix, tried)
         spec = EndpointSpec(
             owner=Owner(face=_FACE, network=network.name, container=sandbox.id, ifname=ifname),
             name=sandbox.name,
@@ -108,6 +108,7 @@ def _attach(
             aliases=tuple(request.aliases),
             dns=request.dns,
             ports=ports,
+            sysctls=sysctls,
         )
         try:
             engine.endpoints.attach(network.id, spec, netns=netns, sandbox=sandbox)
@@ -119,13 +120,14 @@ def _attach(
             return engine.endpoints.get(endpoint_id(spec.owner))
 
 
-def _next_ifname(engine: Engine, netns: Netns, tried: Iterable[str]) -> str:
-    """Name the lowest ethN that the namespace does not have."""
+def _next_ifname(engine: Engine, netns: Netns, prefix: str, tried: Iterable[str]) -> str:
+    """Name the lowest number behind `prefix` that the namespace does not have."""
     with engine.kernel.inside(netns) as kernel:
         names = {link.name for link in kernel.links()}
     names.update(tried)
-    taken = {int(match[1]) for name in names if (match := re.fullmatch(r"eth(\d+)", name))}
-    return f"eth{next(number for number in range(len(taken) + 1) if number not in taken)}"
+    numbered = re.compile(re.escape(prefix) + r"([0-9]{1,9})")
+    taken = {int(match[1]) for name in names if (match := numbered.fullmatch(name))}
+    return f"{prefix}{next(number for number in range(len(taken) + 1) if number not in taken)}"
 
 
 def disconnect(engine: Engine, ref: str, request: DisconnectRequest) -> None:

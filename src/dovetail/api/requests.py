@@ -11,6 +11,8 @@ from dovetail.model.attachment import DNS
 from dovetail.model.mac import Mac
 from dovetail.model.network import NetworkSpec, SubnetSpec
 from dovetail.model.port import PortMapping, parse_publish
+from dovetail.model.routes import parse_route
+from dovetail.model.sysctls import check_sysctls
 
 __all__ = ["ConnectRequest", "DisconnectRequest", "NetworkRequest", "SandboxRequest", "SubnetRequest"]
 
@@ -33,12 +35,16 @@ class SubnetRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
 
 
 class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Body of ``POST /v1/networks``."""
+    """Body of ``POST /v1/networks``.
+
+    routes: of every endpoint, each as ``ip route`` writes it: ``10.0.0.0/8 via 10.88.0.254``.
+    """
 
     name: str
     driver: str = "bridge"
     subnets: list[SubnetRequest] = []
     internal: bool = False
+    routes: list[str] = []
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
 
@@ -49,6 +55,9 @@ class NetworkRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             driver=self.driver,
             subnets=tuple(subnet.spec() for subnet in self.subnets),
             internal=self.internal,
+            routes=tuple(
+                parse_route(text, where=f"$.routes[{index}]") for index, text in enumerate(self.routes)
+            ),
             options=self.options,
             labels=self.labels,
         )
@@ -64,7 +73,8 @@ class SandboxRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Body of ``POST /v1/networks/{ref}/connect``.
 
-    sandbox: name, id or unique prefix. ips: at most one a family. ifname empty: the next free ethN.
+    sandbox: name, id or unique prefix. ips: at most one a family. ifname empty: the next free one.
+    sysctls: of the interface, as ``{"net.ipv4.conf.IFNAME.forwarding": "1"}`` with that word for its name.
     publish: as ``docker run -p`` writes it, ``[HOSTIP:][HOST[-HOST]:]CONT[-CONT][/PROTO]``; of a range for one
     CONT the first free port is taken.
     """
@@ -76,6 +86,7 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     aliases: list[str] = []
     publish: list[str] = []
     dns: DNS = DNS()
+    sysctls: dict[str, str] = {}
 
     def ports(self) -> tuple[PortMapping, ...]:
         """Read `publish`; raises InvalidArgument with the place."""
@@ -84,6 +95,10 @@ class ConnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
             for index, text in enumerate(self.publish)
             for mapping in parse_publish(text, where=f"$.publish[{index}]")
         )
+
+    def settings(self) -> dict[str, str]:
+        """Read `sysctls`; raises InvalidArgument with the place."""
+        return check_sysctls(self.sysctls, where="$.sysctls")
 
 
 class DisconnectRequest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -62,6 +62,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint. container: what a person calls the other end: the container's or the sandbox's name.
 
     link: the host's end. netns: path of the sandbox's namespace. host_interfaces: from the outside in.
+    sysctls: of the interface, with IFNAME for its name.
     """
 
     id: str
@@ -81,6 +82,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     ports: tuple[PortMapping, ...] = ()
     options: dict[str, str] = {}
+    sysctls: dict[str, str] = {}
     link: str = ""
     host_interfaces: tuple[HostInterface, ...] = ()
     netns: str = ""
@@ -116,6 +118,7 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     status: NetworkStatus
     internal: bool
     subnets: tuple[SubnetView, ...] = ()
+    routes: tuple[Route, ...] = ()
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
     link: str = ""
@@ -196,6 +199,7 @@ def _endpoint(endpoint: Endpoint, network: str, sandbox: Sandbox | None) -> Endp
         aliases=endpoint.aliases,
         ports=endpoint.ports,
         options=endpoint.options,
+        sysctls=endpoint.sysctls,
         link=endpoint.link,
         host_interfaces=attachment.host_interfaces if attachment is not None else (),
         netns=sandbox.netns if sandbox is not None else "",
@@ -241,6 +245,7 @@ def network_view(engine: Engine, network: Network) -> NetworkView:
         status=network.status,
         internal=network.internal,
         subnets=tuple(_subnet(engine, subnet) for subnet in network.subnets),
+        routes=network.routes,
         options=network.options,
         labels=network.labels,
         link=network.link,

@@ -15,6 +15,7 @@ from dovetail.cli.values import ENDPOINT
 from dovetail.model.attachment import DNS
 from dovetail.model.codec import decode
 from dovetail.model.names import short
+from dovetail.model.routes import format_route
 
 __all__ = ["endpoint"]
 
@@ -79,14 +80,12 @@ def _describe(view: EndpointView) -> str:
             "mtu": str(view.mtu or ""),
             "addresses": " ".join(map(str, view.addresses)),
             "gateways": " ".join(map(str, view.gateways)),
-            "routes": ", ".join(
-                f"{route.destination} via {route.gateway}" if route.gateway else str(route.destination)
-                for route in view.routes
-            ),
+            "routes": ", ".join(map(format_route, view.routes)),
             "dns": _dns(view.dns),
             "aliases": " ".join(view.aliases),
             "ports": " ".join(map(str, view.ports)),
             "options": " ".join(f"{key}={value}" for key, value in sorted(view.options.items())),
+            "sysctls": " ".join(f"{key}={value}" for key, value in sorted(view.sysctls.items())),
             "host link": view.link,
             "host side": " > ".join(interface.name for interface in view.host_interfaces),
             "created": moment(view.created),

@@ -25,13 +25,17 @@ from dovetail.cli.values import (
     PAIR,
     PUBLISH,
     PUBLISH_HELP,
+    ROUTE,
     SANDBOX,
+    SYSCTL,
+    SYSCTL_HELP,
     once,
 )
 from dovetail.model.addresses import IPAddress, IPNetwork
 from dovetail.model.codec import decode
 from dovetail.model.mac import Mac
 from dovetail.model.names import short
+from dovetail.model.routes import format_route
 
 __all__ = ["connect_request", "network", "network_path", "pair_subnets"]
 
@@ -58,6 +62,7 @@ def network() -> None:
         "dovetail network create web",
         "dovetail network create web --subnet 10.88.0.0/24 --subnet fd88::/64",
         "dovetail network create db --internal --subnet 10.89.0.0/24 --gateway 10.89.0.254 -o mtu=9000",
+        "dovetail network create lab --subnet 10.91.0.0/24 --route '10.0.0.0/8 via 10.91.0.254' -o gateway=none",
         "dovetail --explain network create web        # print the ip and nft commands, change nothing",
     )
 )
@@ -102,6 +107,13 @@ def network() -> None:
 @click.option("--ipv6", is_flag=True, help="Without an IPv6 --subnet: have one chosen, a /64.")
 @click.option("--internal", is_flag=True, help="Nothing enters or leaves: no gateway, no published ports.")
 @click.option(
+    "--route",
+    "routes",
+    type=ROUTE,
+    multiple=True,
+    help="A route of every endpoint, as '10.0.0.0/8 via 10.88.0.254'; without 'via' it is on the link.",
+)
+@click.option(
     "-o",
     "--opt",
     "options",
@@ -135,6 +147,7 @@ def create(session: Session, /, name: str, driver: str, options: Any, labels: An
         driver=driver,
         subnets=pair_subnets(**{key: given[key] for key in ("subnets", "gateways", "ranges", "aux", "ipv6")}),
         internal=given["internal"],
+        routes=list(given["routes"]),
         options=options,
         labels=labels,
     )
@@ -247,6 +260,7 @@ def _describe(view: NetworkView) -> str:
             "internal": "yes" if view.internal else "",
             "link": f"{view.link} (adopted)" if view.adopted else view.link,
             "mtu": str(view.mtu or ""),
+            "routes": ", ".join(map(format_route, view.routes)),
             "options": _pairs(view.options),
             "labels": _pairs(view.labels),
             "created": moment(view.created),
@@ -319,7 +333,7 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
     help="This address; once for IPv4, once for IPv6.  [default: the next free]",
 )
 @click.option(
-    "--ifname", default="", metavar="NAME", help="The interface's name there.  [default: the next free ethN]"
+    "--ifname", default="", metavar="NAME", help="The interface's name there.  [default: the next free one]"
 )
 @click.option(
     "--mac", type=MAC, default=None, help="Its MAC address.  [default: made from the endpoint's id]"
@@ -327,6 +341,7 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
 @click.option(
     "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the sandbox on this network."
 )
+@click.option("--sysctl", "sysctls", type=SYSCTL, multiple=True, callback=once, help=SYSCTL_HELP)
 @click.option("-p", "--publish", type=PUBLISH, multiple=True, help=PUBLISH_HELP)
 @pass_session
 def connect(session: Session, /, name: str, sandbox: str, **given: Any) -> None:
@@ -354,10 +369,17 @@ def connect_request(
     mac: Mac | None = None,
     aliases: Sequence[str] = (),
     publish: Sequence[str] = (),
+    sysctls: Mapping[str, str] | None = None,
 ) -> ConnectRequest:
     """Put the options of ``network connect`` together."""
     return ConnectRequest(
-        sandbox=sandbox, ips=list(ips), ifname=ifname, mac=mac, aliases=list(aliases), publish=list(publish)
+        sandbox=sandbox,
+        ips=list(ips),
+        ifname=ifname,
+        mac=mac,
+        aliases=list(aliases),
+        publish=list(publish),
+        sysctls=dict(sysctls or {}),
     )
 
 

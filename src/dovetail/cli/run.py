@@ -23,7 +23,10 @@ from dovetail.cli.values import (
     NETWORK,
     PUBLISH,
     PUBLISH_HELP,
+    SYSCTL,
+    SYSCTL_HELP,
     command_argument,
+    once,
 )
 from dovetail.model.codec import decode
 
@@ -59,6 +62,7 @@ __all__ = ["run"]
     help="This address on the first network; once for IPv4, once for IPv6.",
 )
 @click.option("--mac", type=MAC, default=None, help="This MAC address on the first network.")
+@click.option("--sysctl", "sysctls", type=SYSCTL, multiple=True, callback=once, help=SYSCTL_HELP)
 @click.option("-p", "--publish", type=PUBLISH, multiple=True, help=PUBLISH_HELP)
 @command_argument
 @pass_session

@@ -18,6 +18,8 @@ from dovetail.model.addresses import IPAddress, IPNetwork, parse_address, parse_
 from dovetail.model.mac import Mac
 from dovetail.model.names import short
 from dovetail.model.port import parse_publish
+from dovetail.model.routes import parse_route
+from dovetail.model.sysctls import parse_sysctl
 
 __all__ = [
     "ADDRESS",
@@ -33,7 +35,10 @@ __all__ = [
     "PAIR",
     "PUBLISH",
     "PUBLISH_HELP",
+    "ROUTE",
     "SANDBOX",
+    "SYSCTL",
+    "SYSCTL_HELP",
     "command_argument",
     "once",
 ]
@@ -105,6 +110,11 @@ def _named_address(text: str) -> tuple[str, IPAddress]:
     return key, parse_address(value)
 
 
+def _route(text: str) -> str:
+    parse_route(text)
+    return text
+
+
 def _publish(text: str) -> str:
     parse_publish(text)
     return text
@@ -173,6 +183,9 @@ PUBLISH = _Parsed("[ip:][host:]cont[/proto]", _publish)
 PUBLISH_HELP = (
     "Publish CONT at the host's port HOST; PROTO is tcp, udp or sctp.  [default: tcp, any free HOST]"
 )
+ROUTE = _Parsed("dest [via gw]", _route)
+SYSCTL = _Parsed("key=value", parse_sysctl)
+SYSCTL_HELP = "A sysctl of the interface, as net.ipv4.conf.IFNAME.forwarding=1 with the word IFNAME."
 OPERATIONS = _Parsed("n", _number("number of operations", 1))
 DEPTH = _Parsed("n", _number("depth", 0))
 NETWORK = _Name("network", "/v1/networks", NetworkRow, lambda row: row.name)

@@ -48,6 +48,13 @@ class Folded:
             return self.object(key).texts(name)
         return self.texts(key)
 
+    def strings(self, key: str) -> dict[str, str]:
+        """Give an object of strings with its keys as they are spelt, an empty one where it is missing or null."""
+        found: dict[str, Any] = self._typed(key, dict, {})
+        if not all(isinstance(one, str) for one in found.values()):
+            raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected strings")
+        return found
+
     def object(self, key: str) -> Folded:
         """Give an object, an empty one where it is missing or null."""
         value = self._items.get(key.lower())
@@ -63,7 +70,7 @@ class Folded:
         if value is None:
             return default
         if not isinstance(value, kind):
-            expected = {str: "a string", int: "a whole number", list: "a list"}[kind]
+            expected = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}[kind]
             raise CniError(
                 INVALID_CONFIG, f"{self._where}.{key}: expected {expected}, got {type(value).__name__}"
             )

@@ -47,22 +47,25 @@ _MTU_MIN_V6 = 1280  # IPV6_MIN_MTU, RFC 8200 §5
 def without_gateway(options: Mapping[str, str], known: Mapping[str, Option]) -> frozenset[int]:
     """Give the families for which a network with these `options` wants no gateway address.
 
-    known: the options of its driver. Raises InvalidArgument for an option that cannot be read.
+    known: the options of its driver. A family of gateway mode ``isolated`` wants none either, as nothing of the host's
+    is on that link. Raises InvalidArgument for an option that cannot be read.
     """
-    given = Given("", {key: value for key, value in options.items() if _is_of("gateway", key)}, ADDRESSED)
-    if "gateway" in known and given.choice("gateway", ("auto", "none"), "auto") == "none":
+    given = _only(options, known, "gateway", "gateway_mode_ipv4", "gateway_mode_ipv6")
+    if given.choice("gateway", ("auto", "none"), "auto") == "none":
         return frozenset((4, 6))
-    return frozenset()
+    return frozenset(version for version in (4, 6) if given.text(f"gateway_mode_ipv{version}") == "isolated")
 
 
 def is_sticky(options: Mapping[str, str], known: Mapping[str, Option]) -> bool:
     """Say whether addresses are kept for those that had them."""
-    given = Given("", {key: value for key, value in options.items() if _is_of("sticky", key)}, ADDRESSED)
-    return "sticky" in known and given.boolean("sticky", default=False)
+    return _only(options, known, "sticky").boolean("sticky", default=False)
 
 
-def _is_of(name: str, key: str) -> bool:
-    return key == name or key in ADDRESSED[name].synonyms
+def _only(options: Mapping[str, str], known: Mapping[str, Option], *names: str) -> Given:
+    """Read some options before the driver reads all of them."""
+    some = {name: known[name] for name in names if name in known}
+    keys = {*some, *(synonym for option in some.values() for synonym in option.synonyms)}
+    return Given("", {key: value for key, value in options.items() if key in keys}, some)
 
 
 def settle(network: Network, given: Given) -> Network:

@@ -26,6 +26,10 @@ class Holdings:
 
         One address a family: an asked-for one, or the next free of the first subnet that has any.
         """
+        if spec.sysctls and not self._core.driver(network.driver).addressed:
+            raise InvalidArgument(
+                f"a {network.driver} network gives no interface that sysctls could be of", where="$.sysctls"
+            )
         if spec.given:
             addresses = self._given(network, identifier, spec.given)
         elif network.ipam == EXTERNAL and network.subnets:
@@ -45,6 +49,7 @@ class Holdings:
             aliases=spec.aliases,
             dns=spec.dns,
             options=spec.options,
+            sysctls=spec.sysctls,
             host_ns=self._core.kernel.netns_inode,
             boot_id=self._core.boot_id,
             created=self._core.now(),

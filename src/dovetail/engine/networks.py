@@ -38,12 +38,15 @@ class Networks:
         if spec.subnets and not driver.addressed:
             raise InvalidArgument(f"a {driver.name} network has no subnets", where="$.subnets")
         network = Network(
+        if spec.routes and not driver.addressed:
+            raise InvalidArgument(f"a {driver.name} network has no routes", where="$.routes")
             id=spec.id or new_id(),
             name=spec.name,
             driver=spec.driver,
             ipam=spec.ipam,
             internal=spec.internal,
             options=spec.options,
+            routes=spec.routes,
             labels=spec.labels,
             face=spec.face,
             created=core.now(),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import msgspec
 
+from dovetail.drivers.network_options import without_gateway
 from dovetail.drivers.protocol import Driver
 from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
@@ -35,8 +38,9 @@ class Subnets:
         if not driver.addressed:
             return ()
         wanted = spec.subnets or (SubnetSpec(),)
+        without = without_gateway(spec.options, driver.options())
         for index, subnet in enumerate(wanted):
-            _check(subnet, f"$.subnets[{index}]")
+            _check(subnet, f"$.subnets[{index}]", without)
         if spec.ipam == EXTERNAL:
             return tuple(
                 Subnet(subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, aux=s.aux)
@@ -50,8 +54,12 @@ class Subnets:
             if route.link
             != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
         ]
-        chosen = driver.is_gateway
-        return tuple(self._hold_one(ipam, network, s, routes, chosen=chosen) for s in wanted)
+        return tuple(
+            self._hold_one(
+                ipam, network, s, routes, chosen=driver.is_gateway and s.version not in without
+            )
+            for s in wanted
+        )
 
     def _hold_one(
         self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork], *, chosen: bool
@@ -103,7 +111,13 @@ class Subnets:
                 self._core.ipam(network.ipam).release_pool(pool.id)
 
 
-def _check(spec: SubnetSpec, where: str) -> None:
+def _check(spec: SubnetSpec, where: str, without_gateway: Collection[int]) -> None:
+    if spec.gateway is not None and spec.version in without_gateway:
+        raise InvalidArgument(
+            f"the network is to have no gateway, and {spec.gateway} is given as one",
+            where=f"{where}.gateway",
+            hint="leave it out, or the option gateway=none",
+        )
     if spec.subnet is None:
         if spec.gateway or spec.ip_range or spec.aux:
             raise InvalidArgument(

@@ -64,6 +64,43 @@ def test_connect_takes_address_interface_mac_aliases_and_ports(api):
     ]
 
 
+def test_routes_and_what_the_interfaces_name_begins_with_are_the_networks(api):
+    body = {
+        "name": "lan",
+        "subnets": [{"subnet": "10.91.0.0/24"}],
+        "routes": ["10.0.0.0/8 via 10.91.0.254"],
+        "options": {"route": "10.99.0.0/16", "ifname_prefix": "lan"},
+    }
+    network = api("POST", "/v1/networks", body).body
+    routes = [(route["destination"], route["gateway"]) for route in network["routes"]]
+
+    first = api("POST", "/v1/networks/lan/connect", {"sandbox": "a"}).body
+    second = api("POST", "/v1/networks/lan/connect", {"sandbox": "b"}).body
+
+    assert routes == [("10.0.0.0/8", "10.91.0.254"), ("10.99.0.0/16", None)]
+    assert (first["ifname"], second["ifname"]) == ("lan0", "lan0")
+    assert {(route["destination"], route["gateway"]) for route in first["routes"]} == set(routes)
+
+
+def test_sysctls_are_set_on_the_interface_and_shown(api):
+    sysctls = {"net.ipv4.conf.IFNAME.forwarding": "1"}
+
+    view = api("POST", "/v1/networks/web/connect", {"sandbox": "a", "sysctls": sysctls}).body
+
+    assert view["sysctls"] == sysctls
+    assert any("net/ipv4/conf/eth0/forwarding=1" in command for command in api.kernel.commands)
+
+
+def test_without_a_gateway_none_is_reserved_and_there_is_no_way_out(api):
+    body = {"name": "flat", "subnets": [{"subnet": "10.91.0.0/24"}], "options": {"gateway": "none"}}
+    network = api("POST", "/v1/networks", body).body
+
+    view = api("POST", "/v1/networks/flat/connect", {"sandbox": "a"}).body
+
+    assert network["subnets"][0]["gateway"] is None
+    assert (view["addresses"], view["gateways"]) == (["10.91.0.1/24"], [])
+
+
 def test_a_second_connection_of_a_sandbox_needs_an_interface_name(api):
     api("POST", "/v1/networks/web/connect", {"sandbox": "a"})
 

@@ -38,6 +38,37 @@ def test_network_create_hands_on_every_option(shell):
     assert (view["internal"], view["mtu"], view["labels"]) == (True, 1400, {"a": "b=c"})
 
 
+def test_routes_are_given_one_by_one_and_shown_as_they_were(web):
+    ran = web(
+        *("network", "create", "lan", "--subnet", "10.91.0.0/24", "--route", "10.0.0.0/8 via 10.91.0.254"),
+        *("--route", "10.99.0.0/16 metric 7"),
+    )
+
+    assert ran.status == 0
+    shown = web("network", "inspect", "lan").out
+    assert "routes   10.0.0.0/8 via 10.91.0.254, 10.99.0.0/16 metric 7" in shown
+    web("network", "connect", "lan", "box", "--sysctl", "net.ipv4.conf.IFNAME.forwarding=1")
+    assert "net.ipv4.conf.IFNAME.forwarding=1" in web("endpoint", "inspect", "box").out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("network", "create", "x", "--route", "10.0.0.0/8 by 10.1.1.1"), "by"),
+        (
+            ("network", "connect", "web", "box", "--sysctl", "kernel.core_pattern=|/bin/sh"),
+            "kernel.core_pattern",
+        ),
+        (("run", "--network", "web", "--sysctl", "net.ipv4.ip_forward=1", "true"), "net.ipv4.ip_forward"),
+    ],
+)
+def test_what_is_no_route_or_sysctl_is_a_usage_error(web, words, told):
+    ran = web(*words)
+
+    assert ran.status == 2
+    assert told in ran.err
+
+
 def test_a_gateway_that_is_chosen_is_no_reserved_address(shell):
     ran = shell(
         *("network", "create", "web", "--subnet", "10.88.0.0/24", "--aux-address", "nas=10.88.0.1"),

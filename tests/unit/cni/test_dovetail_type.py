@@ -33,7 +33,7 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
     store.close()
 
 
-def add(engine: Engine, **runtime: Any) -> Outcome:
+def add(engine: Engine, *, more: dict[str, Any] | None = None, **runtime: Any) -> Outcome:
     environment = {
         "CNI_COMMAND": "ADD",
         "CNI_CONTAINERID": "c1",
@@ -42,7 +42,7 @@ def add(engine: Engine, **runtime: Any) -> Outcome:
         "CNI_PATH": "/opt/cni/bin",
     }
     config = {"cniVersion": "1.0.0", "name": "pods", "type": "dovetail", "network": "web"}
-    body = json.dumps(config | {"runtimeConfig": runtime}).encode()
+    body = json.dumps(config | {"runtimeConfig": runtime} | (more or {})).encode()
     return run(environment, body, lambda: engine)
 
 
@@ -67,4 +67,29 @@ def test_aliases_of_another_form_are_refused_by_their_place(
 
     error = json.loads(outcome.stdout)
     assert (error["code"], where in error["msg"]) == (7, True)
+    assert list(engine.endpoints.all()) == []
+
+
+def test_sysctls_of_the_interface_are_set_as_tuning_would(engine: Engine) -> None:
+    sysctl = {"net.ipv4.conf.IFNAME.forwarding": "1"}
+
+    outcome = add(engine, more={"sysctl": sysctl})
+
+    assert outcome.status == 0, outcome.stdout
+    assert [endpoint.sysctls for endpoint in engine.endpoints.all()] == [sysctl]
+
+
+@pytest.mark.parametrize(
+    ("sysctl", "told"),
+    [
+        ({"net.ipv4.ip_forward": "1"}, "net.ipv4.ip_forward"),
+        ({"net.ipv4.conf.IFNAME.forwarding": 1}, "expected strings"),
+        ("x", "expected an object"),
+    ],
+)
+def test_other_sysctls_are_refused_and_leave_nothing(engine: Engine, sysctl: object, told: str) -> None:
+    outcome = add(engine, more={"sysctl": sysctl})
+
+    error = json.loads(outcome.stdout)
+    assert (error["code"], told in error["msg"]) == (7, True), error
     assert list(engine.endpoints.all()) == []

@@ -24,6 +24,7 @@ from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
 from dovetail.model.port import PortMapping, check_port, check_protocol
 from dovetail.model.sandbox import Sandbox
+from dovetail.model.sysctls import check_sysctls
 
 __all__ = ["DovetailPlugin"]
 
@@ -55,6 +56,7 @@ class DovetailPlugin(Plugin):
             aliases=runtime.texts_for("aliases", call.name),  # podman's are under the configuration's name
             dns=_dns(runtime.object("dns"), call.config.object("dns")),
             ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
+            sysctls=check_sysctls(call.config.strings("sysctl"), where="$.sysctl"),
         )
         sandbox = Sandbox(id=environment.container_id, name=name, netns=environment.netns, face="cni")
         attachment = self.engine.endpoints.attach(_network(call), spec, netns=netns, sandbox=sandbox)
