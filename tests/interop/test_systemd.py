@@ -73,8 +73,9 @@ class Manager:
         )
         limits = ("setpriv", f"--bounding-set=-all,{capabilities}", "--no-new-privs")
         listed = [
-            (unit["FileDescriptorName"][0], unit["SocketMode"][0], unit["ListenStream"][0])
+            (unit["FileDescriptorName"][0], unit["SocketMode"][0], path)
             for unit in map(read_unit, service["Sockets"])
+            for path in unit["ListenStream"]
         ]
         command = (
             *(sys.executable, "-c", _MANAGER, json.dumps(listed)),
@@ -155,14 +156,17 @@ def test_the_sockets_are_those_that_the_daemon_makes_itself(name: str, private_h
     daemon = (sys.executable, "-m", "dovetail", "--state-dir", f"{private_host.dir}/state", "daemon")
     private_host.spawn("dovetail.log", *daemon)
     unit = read_unit(f"dovetail-{name}.socket")
-    (path,) = unit["ListenStream"]
     private_host.wait_for(
         lambda: "event=ready" in private_host.log("dovetail.log"), what="the daemon is ready"
     )
 
-    assert (
-        private_host.run("stat", "-c", "%a %U %G", path) == f"{unit['SocketMode'][0].lstrip('0')} root root"
-    )
+    directory = Path(unit["ListenStream"][0]).parent
+    if name == "docker":
+        made = private_host.run("find", str(directory), "-type", "s").splitlines()
+        assert sorted(unit["ListenStream"]) == sorted(made)
+    for path in unit["ListenStream"]:
+        modes = private_host.run("stat", "-c", "%a %U %G", path)
+        assert modes == f"{unit['SocketMode'][0].lstrip('0')} root root"
     assert unit["FileDescriptorName"] == [name]
     assert unit["Service"] == ["dovetail.service"]
 

@@ -33,10 +33,14 @@ _ADDRESSED_HERE = "dovetail.addressed"
 class NetworkDriver:
     """One method a call; each takes the decoded request and gives the reply, or None for ``{}``."""
 
-    def __init__(self, engine: Engine, scope: wire.Scope = "local") -> None:
-        """Work on `engine`. scope: where Docker keeps networks, on this host or in its swarm."""
+    def __init__(self, engine: Engine, scope: wire.Scope = "local", technique: str = "") -> None:
+        """Work on `engine`. scope: where Docker keeps networks, on this host or in its swarm.
+
+        technique: the driver of all networks; empty leaves it to ``-o dovetail.driver``.
+        """
         self._engine = engine
         self._scope = scope
+        self._technique = technique
 
     def get_capabilities(self) -> wire.CapabilitiesReply:
         """Say where Docker is to keep networks, and that `gw_alloc_check` may be asked.
@@ -47,7 +51,7 @@ class NetworkDriver:
 
     def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckReply:
         """Say that a network of a driver without addresses needs no gateway (Docker 28 and later ask)."""
-        choice = read_options(request.options.generic)
+        choice = read_options(request.options.generic, self._technique)
         if choice.network:
             return wire.GwAllocCheckReply()
         skip = not self._engine.core.driver(choice.driver).addressed
@@ -57,7 +61,7 @@ class NetworkDriver:
 
     def create_network(self, request: wire.CreateNetworkRequest) -> None:
         """Make a network, or bind Docker's id to the one that ``-o dovetail.network`` names."""
-        choice = read_options(request.options.generic)
+        choice = read_options(request.options.generic, self._technique)
         pools = [*request.ipv4_data, *request.ipv6_data]
         if choice.network:
             network = self._engine.networks.get(choice.network)

@@ -37,8 +37,8 @@ class NetworkChoice(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, str] = {}
 
 
-def read_options(generic: Mapping[str, str]) -> NetworkChoice:
-    """Read the ``-o`` options of a network.
+def read_options(generic: Mapping[str, str], technique: str = "") -> NetworkChoice:
+    """Read the ``-o`` options of a network; `technique` is the driver that the plugin stands for, if for one.
 
     Keys of Docker's own are left to the driver, which ignores those it does not know. Raises
     InvalidArgument for an unknown key of ours, and where a network is to be used *and* described.
@@ -49,7 +49,7 @@ def read_options(generic: Mapping[str, str]) -> NetworkChoice:
     if "dovetail.network" not in generic:
         return NetworkChoice(
             name=generic.get("dovetail.name", ""),
-            driver=generic.get("dovetail.driver") or "bridge",
+            driver=_driver(generic.get("dovetail.driver", ""), technique),
             options=rest,
         )
     if not network:
@@ -62,6 +62,16 @@ def read_options(generic: Mapping[str, str]) -> NetworkChoice:
             hint="leave it out, or leave -o dovetail.network out to make a new network",
         )
     return NetworkChoice(network=network)
+
+
+def _driver(asked: str, technique: str) -> str:
+    if technique and asked not in {"", technique}:
+        raise InvalidArgument(
+            f"networks of the plugin dovetail-{technique} are {technique} networks, not {asked!r}",
+            where="-o dovetail.driver",
+            hint=f"leave it out, or give -d dovetail -o dovetail.driver={asked}",
+        )
+    return technique or asked or "bridge"
 
 
 def read_ipam_options(options: Mapping[str, str]) -> str:

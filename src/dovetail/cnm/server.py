@@ -38,37 +38,19 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 class PluginServer:
     """Every method of NetworkDriver and IpamDriver over one engine; safe under threads."""
 
-    def __init__(self, engine: Engine, scope: wire.Scope = "local") -> None:
+    def __init__(self, engine: Engine, scope: wire.Scope = "local", technique: str = "") -> None:
+        """Serve `engine`. scope: where Docker is to keep networks.
+
+        technique: all networks made here are of that driver, as a plugin of its own (``dovetail-macvlan``). Such a
+        one is no IPAM driver: its activation, which comes when the first of its networks is made, would have
+        what Docker holds be given once more (`Addresses.begin_replay`).
+        """
         self._engine = engine
-        network, ipam = NetworkDriver(engine, scope), IpamDriver(engine)
-        self._handlers: dict[str, Handler] = {
-            "Plugin.Activate": _bare(self._activate),
-            "NetworkDriver.GetCapabilities": _bare(network.get_capabilities),
-            "NetworkDriver.GwAllocCheck": _typed(wire.GwAllocCheckRequest, network.gw_alloc_check),
-            "NetworkDriver.CreateNetwork": _typed(wire.CreateNetworkRequest, network.create_network),
-            "NetworkDriver.DeleteNetwork": _typed(wire.NetworkRequest, network.delete_network),
-            "NetworkDriver.AllocateNetwork": _typed(wire.AllocateNetworkRequest, network.allocate_network),
-            "NetworkDriver.FreeNetwork": _typed(wire.NetworkRequest, network.free_network),
-            "NetworkDriver.CreateEndpoint": _typed(wire.CreateEndpointRequest, network.create_endpoint),
-            "NetworkDriver.DeleteEndpoint": _typed(wire.EndpointRequest, network.delete_endpoint),
-            "NetworkDriver.EndpointOperInfo": _typed(wire.EndpointRequest, network.endpoint_oper_info),
-            "NetworkDriver.Join": _typed(wire.JoinRequest, network.join),
-            "NetworkDriver.Leave": _typed(wire.EndpointRequest, network.leave),
-            "NetworkDriver.ProgramExternalConnectivity": _typed(
-                wire.EndpointRequest, network.program_external_connectivity
-            ),
-            "NetworkDriver.RevokeExternalConnectivity": _typed(
-                wire.EndpointRequest, network.revoke_external_connectivity
-            ),
-            "NetworkDriver.DiscoverNew": _bare(_nothing),
-            "NetworkDriver.DiscoverDelete": _bare(_nothing),
-            "IpamDriver.GetCapabilities": _bare(ipam.get_capabilities),
-            "IpamDriver.GetDefaultAddressSpaces": _bare(ipam.get_default_address_spaces),
-            "IpamDriver.RequestPool": _typed(wire.PoolRequest, ipam.request_pool),
-            "IpamDriver.ReleasePool": _typed(wire.ReleasePoolRequest, ipam.release_pool),
-            "IpamDriver.RequestAddress": _typed(wire.RequestAddressRequest, ipam.request_address),
-            "IpamDriver.ReleaseAddress": _typed(wire.ReleaseAddressRequest, ipam.release_address),
-        }
+        network = NetworkDriver(engine, scope, technique)
+        self._roles = ["NetworkDriver"] if technique else ["NetworkDriver", "IpamDriver"]
+        self._handlers = {"Plugin.Activate": _bare(self._activate), **_network_driver(network)}
+        if not technique:
+            self._handlers |= _ipam_driver(IpamDriver(engine))
 
     def handle(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer one call: `path` is ``/Type.Method``. Never raises; the reply is always a JSON object."""
@@ -93,8 +75,44 @@ class PluginServer:
 
     def _activate(self) -> dict[str, list[str]]:
         """Begin a session: what Docker holds may be asked for once more (cnm.md §2.3)."""
-        self._engine.addresses.begin_replay()
-        return {"Implements": ["NetworkDriver", "IpamDriver"]}
+        if "IpamDriver" in self._roles:
+            self._engine.addresses.begin_replay()
+        return {"Implements": self._roles}
+
+
+def _network_driver(network: NetworkDriver) -> dict[str, Handler]:
+    return {
+        "NetworkDriver.GetCapabilities": _bare(network.get_capabilities),
+        "NetworkDriver.GwAllocCheck": _typed(wire.GwAllocCheckRequest, network.gw_alloc_check),
+        "NetworkDriver.CreateNetwork": _typed(wire.CreateNetworkRequest, network.create_network),
+        "NetworkDriver.DeleteNetwork": _typed(wire.NetworkRequest, network.delete_network),
+        "NetworkDriver.AllocateNetwork": _typed(wire.AllocateNetworkRequest, network.allocate_network),
+        "NetworkDriver.FreeNetwork": _typed(wire.NetworkRequest, network.free_network),
+        "NetworkDriver.CreateEndpoint": _typed(wire.CreateEndpointRequest, network.create_endpoint),
+        "NetworkDriver.DeleteEndpoint": _typed(wire.EndpointRequest, network.delete_endpoint),
+        "NetworkDriver.EndpointOperInfo": _typed(wire.EndpointRequest, network.endpoint_oper_info),
+        "NetworkDriver.Join": _typed(wire.JoinRequest, network.join),
+        "NetworkDriver.Leave": _typed(wire.EndpointRequest, network.leave),
+        "NetworkDriver.ProgramExternalConnectivity": _typed(
+            wire.EndpointRequest, network.program_external_connectivity
+        ),
+        "NetworkDriver.RevokeExternalConnectivity": _typed(
+            wire.EndpointRequest, network.revoke_external_connectivity
+        ),
+        "NetworkDriver.DiscoverNew": _bare(_nothing),
+        "NetworkDriver.DiscoverDelete": _bare(_nothing),
+    }
+
+
+def _ipam_driver(ipam: IpamDriver) -> dict[str, Handler]:
+    return {
+        "IpamDriver.GetCapabilities": _bare(ipam.get_capabilities),
+        "IpamDriver.GetDefaultAddressSpaces": _bare(ipam.get_default_address_spaces),
+        "IpamDriver.RequestPool": _typed(wire.PoolRequest, ipam.request_pool),
+        "IpamDriver.ReleasePool": _typed(wire.ReleasePoolRequest, ipam.release_pool),
+        "IpamDriver.RequestAddress": _typed(wire.RequestAddressRequest, ipam.request_address),
+        "IpamDriver.ReleaseAddress": _typed(wire.ReleaseAddressRequest, ipam.release_address),
+    }
 
 
 def error_body(message: str) -> bytes:

@@ -1,10 +1,11 @@
-"""The daemon: one engine behind three sockets.
+"""The daemon: one engine behind its sockets.
 
 ::
 
     <run-dir>/api.sock                    0660   HTTP: /v1/…, /metrics      the CLI, programs
     <run-dir>/cni.sock                    0600   one frame a call           the CNI executable
     <docker-plugin-dir>/dovetail.sock     0600   HTTP: /Type.Method         dockerd
+    <docker-plugin-dir>/dovetail-X.sock   0600   the same; networks are of technique X
 
 The sockets accept from the first moment and answer after store and kernel have been reconciled.
 """
@@ -30,7 +31,7 @@ from dovetail.daemon.http import Application, HttpServer, Request, Response
 from dovetail.daemon.logs import operation_sink, set_up
 from dovetail.daemon.metrics import Metrics
 from dovetail.daemon.signals import StopSignals
-from dovetail.daemon.sockets import Listening, from_systemd, hold_run_dir, listen
+from dovetail.daemon.sockets import Listening, from_systemd, hold_run_dir, listen, plugin_name
 from dovetail.daemon.systemd import notify
 from dovetail.daemon.watcher import FirewallWatcher
 from dovetail.engine.engine import Engine
@@ -38,11 +39,14 @@ from dovetail.errors import DovetailError, PermissionDenied
 from dovetail.kernel.netns import stay
 from dovetail.model.codec import encode
 
-__all__ = ["run"]
+__all__ = ["TECHNIQUES", "run"]
 
 _DRAIN_S = 20.0
 _OBJECTS = 20_000  # some 4 MB of them wait for the collector at the most
-_MODES = {"api": 0o660, "cni": 0o600, "docker": 0o600}
+_MODES = {"api": 0o660}
+_MODE = 0o600
+TECHNIQUES = ("ipvlan", "macvlan", "ptp", "vlan")
+"""Network drivers that Docker finds under names of their own: ``driver: macvlan`` becomes ``dovetail-macvlan``."""
 
 
 class _Service(NamedTuple):
@@ -106,12 +110,15 @@ def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str
     places = {
         "api": os.path.join(run_dir, "api.sock"),
         "cni": os.path.join(run_dir, "cni.sock"),
-        "docker": os.path.join(docker_plugin_dir, "dovetail.sock") if docker_plugin_dir else "",
     }
+    if docker_plugin_dir:
+        plugins = ("dovetail", *(f"dovetail-{technique}" for technique in TECHNIQUES))
+        paths = [os.path.join(docker_plugin_dir, f"{plugin}.sock") for plugin in plugins]
+        places |= {plugin_name(path): path for path in paths}
     for name, path in places.items():
-        if path and name not in sockets:
+        if name not in sockets:
             _make_directory(os.path.dirname(path))
-            sockets[name] = listen(path, _MODES[name])
+            sockets[name] = listen(path, _MODES.get(name, _MODE))
             stack.callback(sockets[name].close)
     return sockets
 
@@ -125,7 +132,10 @@ def _serve(
             shims = ShimServer(listening.socket, engine, begin=stay)
             serve, shutdown = shims.serve_forever, shims.shutdown
         else:
-            application = _api(engine, counters) if name == "api" else _docker(engine, docker_scope)
+            technique = name.removeprefix("docker").removeprefix("-")
+            application = (
+                _api(engine, counters) if name == "api" else _docker(engine, docker_scope, technique)
+            )
             server = HttpServer(listening.socket, application)
             serve, shutdown = server.serve_forever, _bounded(server)
         thread = threading.Thread(target=serve, daemon=True, name=name)
@@ -160,8 +170,8 @@ def _api(engine: Engine, counters: Metrics) -> Application:
     return Application(answer, refuse)
 
 
-def _docker(engine: Engine, scope: Scope) -> Application:
-    plugin_server = plugin.PluginServer(engine, scope)
+def _docker(engine: Engine, scope: Scope, technique: str) -> Application:
+    plugin_server = plugin.PluginServer(engine, scope, technique)
 
     def answer(request: Request) -> Response:
         if request.method != "POST":

@@ -1,4 +1,4 @@
-"""The daemon's three listening sockets: made with the right mode, or taken from systemd."""
+"""The daemon's listening sockets: made with the right mode, or taken from systemd."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from contextlib import contextmanager
 
 from dovetail.errors import Conflict, DovetailError, InvalidArgument, PermissionDenied
 
-__all__ = ["Listening", "from_systemd", "hold_run_dir", "listen"]
+__all__ = ["Listening", "from_systemd", "hold_run_dir", "listen", "plugin_name"]
 
 _UCRED = struct.Struct("=iII")  # struct ucred, include/linux/socket.h
 _BACKLOG = 512
@@ -94,7 +94,7 @@ def _sentence(path: str, error: OSError) -> DovetailError:
 
 
 def from_systemd(environ: Mapping[str, str], pid: int) -> dict[str, Listening]:
-    """Take the sockets that systemd passed, by their FileDescriptorName; nothing where it passed none.
+    """Take the sockets that systemd passed, by their FileDescriptorName (Docker's by `plugin_name`), if it passed any.
 
     Their files are systemd's: they stay, so that a caller waits while the daemon restarts. Raises InvalidArgument.
     Source: sd_listen_fds_with_names(3).
@@ -117,8 +117,15 @@ def from_systemd(environ: Mapping[str, str], pid: int) -> dict[str, Listening]:
                 f"systemd passed socket {name or descriptor!r}, which dovetail does not know",
                 hint="FileDescriptorName must be api, docker or cni",
             )
-        found[name] = Listening(passed, os.fsdecode(path), made=False)
+        listening = Listening(passed, os.fsdecode(path), made=False)
+        found[plugin_name(listening.path) if name == "docker" else name] = listening
     return found
+
+
+def plugin_name(path: str) -> str:
+    """Name a socket of Docker's after its file: ``docker`` for dovetail.sock, ``docker-X`` for dovetail-X.sock."""
+    stem = os.path.basename(path).removesuffix(".sock")
+    return f"docker{stem.removeprefix('dovetail')}" if stem.startswith("dovetail-") else "docker"
 
 
 @contextmanager

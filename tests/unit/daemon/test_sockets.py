@@ -7,7 +7,7 @@ import stat
 import pytest
 
 from dovetail.daemon import sockets
-from dovetail.daemon.sockets import from_systemd, hold_run_dir, listen
+from dovetail.daemon.sockets import from_systemd, hold_run_dir, listen, plugin_name
 from dovetail.errors import Conflict, InvalidArgument
 
 
@@ -142,6 +142,18 @@ def test_sockets_of_systemd_are_taken_by_their_names_and_left_in_place(passed, t
         assert not listening.socket.get_inheritable()
         listening.close()
         assert os.path.exists(listening.path)
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/run/docker/plugins/dovetail.sock", "docker"),
+        ("/run/docker/plugins/dovetail-macvlan.sock", "docker-macvlan"),
+        ("/elsewhere/other.sock", "docker"),
+    ],
+)
+def test_a_socket_of_dockers_is_named_after_its_file(path, name):
+    assert plugin_name(path) == name
 
 
 def test_sockets_for_another_process_are_not_taken(passed):
