@@ -17,7 +17,7 @@ from dovetail.model.names import check_ifname
 from dovetail.model.network import Network
 from dovetail.model.routes import format_route, parse_routes
 
-__all__ = ["ADDRESSED", "is_sticky", "settle", "uplink_mtu", "without_gateway"]
+__all__ = ["ADDRESSED", "follows_uplink", "is_sticky", "settle", "uplink_mtu", "without_gateway"]
 
 ADDRESSED: Mapping[str, Option] = {
     "mtu": Option(
@@ -54,6 +54,11 @@ def without_gateway(options: Mapping[str, str], known: Mapping[str, Option]) -> 
     if given.choice("gateway", ("auto", "none"), "auto") == "none":
         return frozenset((4, 6))
     return frozenset(version for version in (4, 6) if given.text(f"gateway_mode_ipv{version}") == "isolated")
+
+
+def follows_uplink(options: Mapping[str, str], known: Mapping[str, Option]) -> bool:
+    """Say whether the MTU is that of the host's uplink."""
+    return _only(options, known, "mtu").mtu_is_auto()
 
 
 def is_sticky(options: Mapping[str, str], known: Mapping[str, Option]) -> bool:

@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from dovetail.drivers.network_options import follows_uplink
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.subnets import Subnets
@@ -174,6 +175,23 @@ class Networks:
         if failures:
             raise ExceptionGroup(f"network {network.name!r} is not fully deleted", failures)
         self._forget(network)
+
+    def follow_uplink(self, network: Network) -> Network:
+        """Give a network whose MTU is the uplink's the one that the uplink has by now; the caller holds its lock.
+
+        Only while nobody is on it: of two MTUs on one link, what is too long for the lesser is lost without a word.
+        """
+        core = self._core
+        driver = core.driver(network.driver)
+        if not follows_uplink(network.options, driver.options()) or core.store.endpoints(network_id=network.id):
+            return network
+        mtu = driver.plan_network(core.kernel, network, core.store.id).mtu
+        if mtu in {0, network.mtu}:
+            return network
+        network = msgspec.structs.replace(network, mtu=mtu)
+        with core.store.transaction(durable=True):
+            core.store.put_network(network)
+        return network
 
     def get(self, ref: str) -> Network:
         """Find one by name, id or unique prefix of its id."""
