@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+from dovetail.drivers.protocol import Driver
 from dovetail.engine.core import Core
 from dovetail.engine.engine import Engine
 from dovetail.engine.locks import Locks
@@ -42,9 +43,6 @@ def build_engine(
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
     """
-    from dovetail.drivers.bridge import BridgeDriver
-    from dovetail.drivers.host import HostDriver
-    from dovetail.drivers.null import NullDriver
     from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding
     from dovetail.features.isolation import Isolation
     from dovetail.features.masquerade import Masquerade
@@ -64,11 +62,10 @@ def build_engine(
         kernel = _linux()
     if os.environ.get("DOVETAIL_FAILPOINT", "").endswith("=kill") and on_step is not None:
         store = cast("Store", _SteppingStore(store, on_step))
-    drivers = (BridgeDriver(), HostDriver(), NullDriver())
     core = Core(
         kernel=kernel,
         store=store,
-        drivers={driver.name: driver for driver in drivers},
+        drivers={driver.name: driver for driver in _drivers()},
         ipams={"local": LocalIpam(store, boot_id=boot_id)},
         features=(Masquerade(), PortMap(), Isolation()),
         ruleset=RULESET,
@@ -144,6 +141,16 @@ class _SteppingStore:
             self._open.depth = depth
         if not depth:
             self._on_step(Step(layer="store", name="committed"))
+
+
+def _drivers() -> tuple[Driver, ...]:
+    from dovetail.drivers.bridge import BridgeDriver
+    from dovetail.drivers.host import HostDriver
+    from dovetail.drivers.ipvlan import IpvlanDriver
+    from dovetail.drivers.macvlan import MacvlanDriver
+    from dovetail.drivers.null import NullDriver
+
+    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver()
 
 
 def _linux() -> Kernel:

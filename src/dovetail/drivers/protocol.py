@@ -11,17 +11,18 @@ Every deleting method succeeds when what it deletes is gone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from dovetail.drivers.options import Option
 from dovetail.kernel.protocol import Kernel, Netns
+from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
 
-__all__ = ["Difference", "Driver"]
+__all__ = ["Difference", "Driver", "OnParent"]
 
 Difference = str
 """One sentence saying how the kernel differs from what a driver made (CNI CHECK prints them)."""
@@ -103,4 +104,35 @@ class Driver(Protocol):
 
         sandbox: as of `leave`.
         """
+        ...
+
+
+@runtime_checkable
+class OnParent(Protocol):
+    """What a driver can do besides whose networks sit on a link of the host (macvlan, ipvlan), which they may share.
+
+    While a network is made or deleted, the engine keeps others of the same parent from it, so what is asked
+    about those `beside` it stays so.
+    """
+
+    def shared_parent(self, network: Network) -> str:
+        """Name that link before `network` is planned (`Network.parent`), empty where it has one of its own.
+
+        Raises InvalidArgument for a bad option.
+        """
+        ...
+
+    def host_addresses(self, network: Network) -> tuple[IPAddress, ...] | None:
+        """Say which addresses the host wants in the network's subnets; None for none at all.
+
+        In a subnet with none of them IPAM is to choose one. They are reserved (`Subnet.aux`) by the name ``host``.
+        """
+        ...
+
+    def check_beside(self, kernel: Kernel, network: Network, beside: Sequence[Network]) -> None:
+        """Compare `network`, which is planned, with those that share its parent; raises Conflict."""
+        ...
+
+    def release_parent(self, kernel: Kernel, network: Network, beside: Sequence[Network]) -> None:
+        """Remove the parent after delete_network if dovetail made it and nobody is `beside`; twice is no error."""
         ...

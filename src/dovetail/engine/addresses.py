@@ -47,10 +47,12 @@ class Addresses:
             }
 
     def request_pool(self, request: PoolRequest) -> Pool:
-        """Hold a pool, clear of the host's routes and of other pools.
+        """Hold a pool, clear of other pools, and where it is chosen of the host's routes.
 
-        A replayed request gets the pool that is held, and so does one for a pool that Docker has asked for and
-        has not used: it never got the reply (its retry is empty), and so does not know that it holds it.
+        One that is asked for may be the subnet of a wire that the host is on too, for endpoints on that wire:
+        whether it clashes with a route is seen when the network is made. A replayed request gets the pool that
+        is held, and so does one for a pool that Docker has asked for and has not used: it never got the reply
+        (its retry is empty), and so does not know that it holds it.
         """
         core = self._core
         with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
@@ -60,7 +62,8 @@ class Addresses:
                     same = (pool.space, pool.subnet, pool.ip_range) == asked
                     if same and (self._replayed(pool.id) or self._unused(pool, request.owner)):
                         return pool
-            routes = [route.destination for route in core.kernel.routes()]
+            chosen = request.subnet is None
+            routes = [route.destination for route in core.kernel.routes()] if chosen else []
             return core.ipam(_IPAM).request_pool(request, routes=routes)
 
     def pool(self, pool_id: str) -> Pool:

@@ -7,12 +7,12 @@ from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers.network_options import follows_uplink
+from dovetail.drivers.protocol import OnParent
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.subnets import Subnets
 from dovetail.errors import AlreadyExists, Conflict, DovetailError, InUse, InvalidArgument, NotFound
-from dovetail.model.names import check_name, new_id, short
+from dovetail.model.names import check_name, derive_id, new_id, short
 from dovetail.model.network import Face, Network, NetworkSpec
 from dovetail.store.protocol import Binding
 
@@ -59,7 +59,8 @@ class Networks:
                     self.bind(spec.face, spec.external_id, there.id, made=True) if spec.external_id else there
                 )
             self._clear_way(network)
-            with ExitStack() as undo:
+            parent = driver.shared_parent(network) if isinstance(driver, OnParent) else ""
+            with self._on_parent(parent), ExitStack() as undo:
                 network = self._write_down(network, spec, undo)
                 self._make(network, undo)
                 network = msgspec.structs.replace(network, status="active")
@@ -95,6 +96,9 @@ class Networks:
                     raise Conflict(
                         f"link {network.link!r} belongs to network {other.name!r}", where="$.options.bridge"
                     )
+            driver = core.driver(network.driver)
+            if isinstance(driver, OnParent):
+                driver.check_beside(core.kernel, network, self._beside(network))
             core.store.put_network(network)
         undo.callback(self._forget, network)
         return network
@@ -165,33 +169,20 @@ class Networks:
                 self._firewall.remove_network(network)
             except DovetailError as exc:
                 failures.append(exc)
-        with core.tracer.step("driver", f"{network.driver} delete network", link=network.link):
-            try:
-                core.driver(network.driver).delete_network(core.kernel, network)
-            except DovetailError as exc:
-                failures.append(exc)
-        if len(failures) == 1:
-            raise failures[0]
-        if failures:
-            raise ExceptionGroup(f"network {network.name!r} is not fully deleted", failures)
-        self._forget(network)
-
-    def follow_uplink(self, network: Network) -> Network:
-        """Give a network whose MTU is the uplink's the one that the uplink has by now; the caller holds its lock.
-
-        Only while nobody is on it: of two MTUs on one link, what is too long for the lesser is lost without a word.
-        """
-        core = self._core
         driver = core.driver(network.driver)
-        if not follows_uplink(network.options, driver.options()) or core.store.endpoints(network_id=network.id):
-            return network
-        mtu = driver.plan_network(core.kernel, network, core.store.id).mtu
-        if mtu in {0, network.mtu}:
-            return network
-        network = msgspec.structs.replace(network, mtu=mtu)
-        with core.store.transaction(durable=True):
-            core.store.put_network(network)
-        return network
+        with self._on_parent(network.parent):
+            with core.tracer.step("driver", f"{network.driver} delete network", link=network.link):
+                try:
+                    driver.delete_network(core.kernel, network)
+                    if isinstance(driver, OnParent):
+                        driver.release_parent(core.kernel, network, self._beside(network))
+                except DovetailError as exc:
+                    failures.append(exc)
+            if len(failures) == 1:
+                raise failures[0]
+            if failures:
+                raise ExceptionGroup(f"network {network.name!r} is not fully deleted", failures)
+            self._forget(network)
 
     def get(self, ref: str) -> Network:
         """Find one by name, id or unique prefix of its id."""
@@ -282,6 +273,18 @@ class Networks:
         except InUse as exc:
             self._core.tracer.note("kept", str(exc))
             return None
+
+    def _on_parent(self, parent: str) -> ExitStack:
+        """Keep other networks off the host's link `parent`; an empty one is nobody's."""
+        stack = ExitStack()
+        if parent:
+            lock, what = derive_id("parent", parent), f"interface {parent!r}"
+            stack.enter_context(self._core.locks.hold(lock, timeout_s=self._core.lock_timeout_s, what=what))
+        return stack
+
+    def _beside(self, network: Network) -> list[Network]:
+        """Give the other networks on its parent."""
+        return [n for n in self._core.store.networks() if n.id != network.id and n.parent == network.parent]
 
     def _exclusively(self, network: Network) -> ExitStack:
         stack = ExitStack()

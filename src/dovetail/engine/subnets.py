@@ -7,12 +7,13 @@ from collections.abc import Collection
 import msgspec
 
 from dovetail.drivers.network_options import without_gateway
-from dovetail.drivers.protocol import Driver
+from dovetail.drivers.protocol import Driver, OnParent
 from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
 from dovetail.ipam.protocol import IpamDriver
+from dovetail.ipam.ranges import refuse_routed
 from dovetail.model.addresses import IPAddress, IPNetwork
-from dovetail.model.network import Network, NetworkSpec, Subnet, SubnetSpec
+from dovetail.model.network import HOST, Network, NetworkSpec, Subnet, SubnetSpec
 from dovetail.model.pool import AddressRequest, Pool, PoolRequest
 
 __all__ = ["DOCKER", "EXTERNAL", "Subnets"]
@@ -33,7 +34,8 @@ class Subnets:
         """Hold a pool, its gateway and its reserved addresses for each subnet of `spec`.
 
         A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM. A gateway that
-        is not given is chosen only where the host is it.
+        is not given is chosen only where the host is it; where it is not, a subnet that is given may be that of
+        a wire which the host has a route to. The host's own addresses on such a wire are reserved as well.
         """
         if not driver.addressed:
             return ()
@@ -41,9 +43,10 @@ class Subnets:
         without = without_gateway(spec.options, driver.options())
         for index, subnet in enumerate(wanted):
             _check(subnet, f"$.subnets[{index}]", without)
+        hosts = driver.host_addresses(network) if isinstance(driver, OnParent) else None
         if spec.ipam == EXTERNAL:
             return tuple(
-                Subnet(subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, aux=s.aux)
+                Subnet(subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, aux=_with_host(s, hosts))
                 for s in wanted
                 if s.subnet is not None
             )
@@ -54,17 +57,18 @@ class Subnets:
             if route.link
             != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
         ]
-        return tuple(
-            self._hold_one(
-                ipam, network, s, routes, chosen=driver.is_gateway and s.version not in without
-            )
-            for s in wanted
-        )
+        subnets = []
+        for each in wanted:
+            clear = routes if driver.is_gateway or each.subnet is None else []
+            chosen = driver.is_gateway and each.version not in without
+            held = self._hold_one(ipam, network, each, clear, chosen=chosen)
+            subnets.append(self._reserve_host(ipam, network, held, hosts))
+        return tuple(subnets)
 
     def _hold_one(
         self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork], *, chosen: bool
     ) -> Subnet:
-        pool = self._take_over(spec, network) or ipam.request_pool(
+        pool = self._take_over(spec, network, routes) or ipam.request_pool(
             PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
             routes=routes,
         )
@@ -79,12 +83,28 @@ class Subnets:
             subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id
         )
 
-    def _take_over(self, spec: SubnetSpec, network: Network) -> Pool | None:
-        """Make a pool that Docker asked for the network's own, with the gateway and reserved addresses in it."""
+    @staticmethod
+    def _reserve_host(
+        ipam: IpamDriver, network: Network, subnet: Subnet, hosts: tuple[IPAddress, ...] | None
+    ) -> Subnet:
+        """Reserve the host's own address in a subnet: one of `hosts`, or the next free one; None wants none."""
+        if hosts is None or HOST in subnet.aux:
+            return subnet
+        named = next((address for address in hosts if address in subnet.subnet), None)
+        request = AddressRequest(kind="aux", owner=network.id, address=named)
+        address = ipam.request_address(subnet.pool_id, request).ip
+        return msgspec.structs.replace(subnet, aux={**subnet.aux, HOST: address})
+
+    def _take_over(self, spec: SubnetSpec, network: Network, routes: list[IPNetwork]) -> Pool | None:
+        """Make a pool that Docker asked for the network's own, with the gateway and reserved addresses in it.
+
+        It was given without a look at the host's routes. Raises PoolOverlap where one of `routes` leads into it.
+        """
         store = self._core.store
         held = [pool for pool in store.pools() if pool.owner == DOCKER and pool.subnet == spec.subnet]
         if not held:
             return None
+        refuse_routed(held[0].subnet, routes)
         # A swarm's manager has it in the global space as well, and keeps it there. Alone in that space it is that of
         # a network which Docker makes outside of a swarm.
         pool = min(held, key=lambda pool: pool.space == "global")
@@ -109,6 +129,12 @@ class Subnets:
         for pool in self._core.store.pools():
             if pool.owner == network.id:
                 self._core.ipam(network.ipam).release_pool(pool.id)
+
+
+def _with_host(spec: SubnetSpec, hosts: tuple[IPAddress, ...] | None) -> dict[str, IPAddress]:
+    """Find the host's own address among the reserved ones, where another IPAM gives them: it could give it away."""
+    named = [address for address in hosts or () if address in spec.aux.values()]
+    return {HOST: named[0], **spec.aux} if named else spec.aux
 
 
 def _check(spec: SubnetSpec, where: str, without_gateway: Collection[int]) -> None:

@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from dovetail.errors import AddressInUse, InvalidArgument, NotFound, PoolExhausted, PoolOverlap
-from dovetail.ipam.ranges import DEFAULT_RANGES, Range, first_clear, overlap, ula_range
+from dovetail.ipam.ranges import (
+    DEFAULT_RANGES,
+    DEFAULT_ROUTE,
+    Range,
+    first_clear,
+    overlap,
+    refuse_routed,
+    ula_range,
+)
 from dovetail.ipam.usable import check_usable, usable
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
 from dovetail.model.ledger import Ledger
@@ -15,10 +23,6 @@ from dovetail.model.names import short
 from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest, Space
 
 __all__ = ["DEFAULT_RANGES", "LocalIpam"]
-
-_DEFAULT_ROUTE = 1
-"""Prefix length up to which a route is a default route: VPNs write it as 0.0.0.0/1 and 128.0.0.0/1,
-to come before the real one without replacing it."""
 
 
 class LocalIpam:
@@ -52,7 +56,7 @@ class LocalIpam:
     def request_pool(self, request: PoolRequest, *, routes: Sequence[IPNetwork] = ()) -> Pool:
         """Hold a pool; see `ipam.protocol.IpamDriver`."""
         _check_pool(request)
-        routes = [route for route in routes if route.prefixlen > _DEFAULT_ROUTE]
+        routes = [route for route in routes if route.prefixlen > DEFAULT_ROUTE]
         with self._ledger.transaction(durable=True):
             if request.subnet is None:
                 subnet = self._choose(request.version, routes)
@@ -93,11 +97,7 @@ class LocalIpam:
                     f"subnet {subnet} overlaps {pool.subnet}, which {_pool_holder(pool)} holds",
                     hint="choose another subnet, or join that network",
                 )
-        for route in routes:
-            if overlap(subnet, route):
-                raise PoolOverlap(
-                    f"subnet {subnet} overlaps the route to {route} of the host", hint="choose another subnet"
-                )
+        refuse_routed(subnet, routes)
 
     def release_pool(self, pool_id: str) -> None:
         """Give a pool and all of its addresses back; an unknown one is no error."""

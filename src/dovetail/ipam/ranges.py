@@ -7,9 +7,10 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv6Network, ip_network
 from typing import TypeAlias
 
+from dovetail.errors import PoolOverlap
 from dovetail.model.addresses import IPNetwork
 
-__all__ = ["DEFAULT_RANGES", "Range", "first_clear", "overlap", "ula_range"]
+__all__ = ["DEFAULT_RANGES", "DEFAULT_ROUTE", "Range", "first_clear", "overlap", "refuse_routed", "ula_range"]
 
 Range: TypeAlias = tuple[IPNetwork, int]
 """A base network and the prefix length it is cut in."""
@@ -19,6 +20,10 @@ DEFAULT_RANGES: Sequence[Range] = (
     (ip_network("192.168.0.0/16"), 20),
 )
 """What Docker's own IPAM chooses from. IPv6 is not among them: its range is the host's own, see `ula_range`."""
+
+DEFAULT_ROUTE = 1
+"""Prefix length up to which a route is a default route: VPNs write it as 0.0.0.0/1 and 128.0.0.0/1,
+to come before the real one without replacing it."""
 
 
 def ula_range(seed: str) -> Range:
@@ -48,6 +53,15 @@ def first_clear(base: IPNetwork, prefix: int, busy: Iterable[IPNetwork]) -> IPNe
 def overlap(one: IPNetwork, other: IPNetwork) -> bool:
     """Say whether two networks of any family have an address in common."""
     return one.version == other.version and one.overlaps(other)
+
+
+def refuse_routed(subnet: IPNetwork, routes: Iterable[IPNetwork]) -> None:
+    """Raise PoolOverlap where a route of the host, other than a default route, leads into `subnet`."""
+    for route in routes:
+        if route.prefixlen > DEFAULT_ROUTE and overlap(subnet, route):
+            raise PoolOverlap(
+                f"subnet {subnet} overlaps the route to {route} of the host", hint="choose another subnet"
+            )
 
 
 def _bounds(network: IPNetwork) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 
 __all__ = [
+    "HOST",
     "Face",
     "FirewallIntent",
     "Network",
@@ -22,6 +23,9 @@ __all__ = [
 
 Face: TypeAlias = Literal["cli", "cni", "docker"]
 """Who asked: dovetail's own CLI or API, a CNI runtime, a Docker Engine."""
+
+HOST = "host"
+"""Name of the reserved address that is the host's own in a subnet where the host is not the gateway (``host_access``)."""
 
 Scope: TypeAlias = Literal["local", "global"]
 NetworkStatus: TypeAlias = Literal["creating", "active", "deleting"]
@@ -101,7 +105,8 @@ class FirewallIntent(msgspec.Struct, frozen=True, kw_only=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network: endpoints that reach each other directly.
 
-    link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
+    parent: the host's link that the endpoints' links sit on (macvlan, ipvlan); parent_made: dovetail made it for
+    them. link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
     before, so it is never deleted; kept: the addresses it had then, which stay. mtu 0: the kernel's
     default. routes: of every endpoint. ifname_prefix: what Docker's and our own choice of an interface's
     name begins with. gwbridge: Docker may give a container that has no gateway an interface on its
@@ -120,6 +125,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     gwbridge: bool = False
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    parent: str = ""
+    parent_made: bool = False
     link: str = ""
     adopted: bool = False
     kept: tuple[IPInterface, ...] = ()
