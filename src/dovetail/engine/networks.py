@@ -7,6 +7,7 @@ from contextlib import ExitStack
 
 import msgspec
 
+from dovetail.drivers.network_options import follows_uplink
 from dovetail.drivers.protocol import OnParent
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
@@ -38,16 +39,16 @@ class Networks:
         driver = core.driver(spec.driver)
         if spec.subnets and not driver.addressed:
             raise InvalidArgument(f"a {driver.name} network has no subnets", where="$.subnets")
-        network = Network(
         if spec.routes and not driver.addressed:
             raise InvalidArgument(f"a {driver.name} network has no routes", where="$.routes")
+        network = Network(
             id=spec.id or new_id(),
             name=spec.name,
             driver=spec.driver,
             ipam=spec.ipam,
             internal=spec.internal,
-            options=spec.options,
             routes=spec.routes,
+            options=spec.options,
             labels=spec.labels,
             face=spec.face,
             created=core.now(),
@@ -183,6 +184,25 @@ class Networks:
             if failures:
                 raise ExceptionGroup(f"network {network.name!r} is not fully deleted", failures)
             self._forget(network)
+
+    def follow_uplink(self, network: Network) -> Network:
+        """Give a network whose MTU is the uplink's the one that the uplink has by now; the caller holds its lock.
+
+        Only while nobody is on it: of two MTUs on one link, what is too long for the lesser is lost without a word.
+        """
+        core = self._core
+        driver = core.driver(network.driver)
+        if not follows_uplink(network.options, driver.options()) or core.store.endpoints(
+            network_id=network.id
+        ):
+            return network
+        mtu = driver.plan_network(core.kernel, network, core.store.id).mtu
+        if mtu in {0, network.mtu}:
+            return network
+        network = msgspec.structs.replace(network, mtu=mtu)
+        with core.store.transaction(durable=True):
+            core.store.put_network(network)
+        return network
 
     def get(self, ref: str) -> Network:
         """Find one by name, id or unique prefix of its id."""
