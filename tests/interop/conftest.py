@@ -71,10 +71,13 @@ class PrivateHost:
     def _enter(self, command: tuple[str, ...]) -> list[str]:
         return ["nsenter", "-t", str(self._pid), "-m", "-n", "-p", "--", *command]
 
-    def try_run(self, *command: str, timeout_s: float = 60, env: dict[str, str] | None = None) -> Any:
+    def try_run(
+        self, *command: str, timeout_s: float = 60, env: dict[str, str] | None = None, stdin: str = ""
+    ) -> Any:
         """Run a program inside and give what subprocess gives."""
         return subprocess.run(
             self._enter(command),
+            input=stdin,
             capture_output=True,
             text=True,
             check=False,

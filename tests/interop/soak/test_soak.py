@@ -1,0 +1,507 @@
+"""Random operations of Docker, a CNI runtime and the command line, with ``kill -9`` of both daemons among them.
+
+At quiet points everything must be in order: see `Soak.check`. In the end all is removed, and the host must be as it was.
+What is done comes from a seed, which a failure prints with the last operations. Threads and crashes have their
+own timing, so the same seed does the same things and need not meet the same moment.
+
+Short form: some 30 s. Long form: ``make soak MINUTES=20 SEED=…``.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
+from itertools import combinations, count
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.root, pytest.mark.interop]
+
+GRACE_S = 3.0  # DOVETAIL_ORPHAN_GRACE: what nobody has claimed by then is removed
+SHORT_S = 12.0
+OURS = ("-d", "dovetail", "--ipam-driver", "dovetail")
+HTTPD = ("bb", "httpd", "-f", "-h", "/www")
+MOST = {"container": 7, "pod": 6, "sandbox": 4, "network": 6}
+# a refusal that may come without any fault, when two operations of a round meet
+MEETINGS = (
+    r"active endpoints|is in use|has endpoints|being (made|deleted)|not found|No such|no network|is gone"
+)
+# what Docker 20.10 says by itself after kill -9: its containerd still has the task of the container that died
+DOCKERS_OWN = r"task [0-9a-f]+: already exists"
+
+
+@dataclass
+class Operation:
+    """Something to do. alone: names that nobody else may touch meanwhile; beside: names that others may use too."""
+
+    text: str
+    act: Callable[[], Any]
+    alone: set[str] = field(default_factory=set)
+    beside: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Scene:
+    """What there is when a round begins."""
+
+    containers: dict[str, dict[str, Any]]  # name -> as /containers/json has it
+    docker_networks: set[str]
+    networks: dict[str, dict[str, Any]]
+    sandboxes: dict[str, set[str]]  # name -> networks
+
+
+class Soak:
+    """Does things at random, and knows what must hold."""
+
+    def __init__(self, world: Any, seed: int, pod: Any, nobodys: Any) -> None:
+        self.world, self.docker, self.dovetail, self.host = world, world.docker, world.dovetail, world.host
+        self.chance = random.Random(seed)
+        self.diary: deque[str] = deque(maxlen=60)
+        self.counts: Counter[str] = Counter()
+        self._pod, self._nobodys = pod, nobodys
+        self._numbers = count(1)
+        self._last = time.monotonic()
+
+    # -- one round ------------------------------------------------------------------------------------------
+
+    def round(self) -> None:
+        """Do one to three things at once; now and then a daemon dies meanwhile, and comes back."""
+        scene = self._look()
+        operations = list(self._choose(scene, self.chance.randint(1, 3)))
+        fault = self._choose_fault() if self.chance.random() < 0.15 else None
+        if fault is not None and fault.alone:  # that one lies in wait
+            self._meet(fault)
+        with ThreadPoolExecutor(4) as pool:
+            futures = [pool.submit(self._perform, operation) for operation in operations]
+            if fault is not None and not fault.alone:
+                threading.Event().wait(self.chance.uniform(0, 0.8))  # the moment is as random as the rest
+                self._meet(fault)
+            outcomes = [future.result() for future in futures]
+        self._come_back(mined=fault is not None and bool(fault.alone))
+        for operation, (status, words) in zip(operations, outcomes, strict=True):
+            self.counts[operation.text.partition("  ")[0] + ("" if status == 0 else ", failed")] += 1
+            allowed = status == 0 or fault or re.search(f"{MEETINGS}|{DOCKERS_OWN}", words)
+            assert allowed, f"{operation.text}: {words}"
+        self._last = time.monotonic()
+
+    def _meet(self, fault: Operation) -> None:
+        self._note(f"FAULT {fault.text}")
+        self.counts[f"{fault.text}"] += 1
+        fault.act()
+
+    def _perform(self, operation: Operation) -> tuple[int, str]:
+        self._note(f"begin {operation.text}")
+        done = operation.act()
+        words = (done.stderr or done.stdout).strip() if done.returncode else ""
+        self._note(f"  end {operation.text}: {done.returncode} {words[-300:]}")
+        return done.returncode, words
+
+    def _note(self, line: str) -> None:
+        self.diary.append(f"{time.strftime('%H:%M:%S')}.{int(time.time() * 1000) % 1000:03} {line}")
+
+    def _look(self) -> Scene:
+        api = self.docker.api
+        containers = {c["Names"][0].strip("/"): c for c in api("GET", "/containers/json?all=1")}
+        networks = {n["name"]: n for n in self.world.api("/v1/networks")}
+        ours = {n["Name"] for n in api("GET", "/networks") if n["Driver"] == "dovetail"}
+        sandboxes = {
+            s["name"]: {e["network"] for e in s.get("endpoints", [])}
+            for s in self.world.api("/v1/sandboxes")
+            if s["face"] == "cli"
+        }
+        return Scene(containers, ours, networks, sandboxes)
+
+    def _choose(self, scene: Scene, number: int) -> Iterator[Operation]:
+        alone: set[str] = set()
+        beside: set[str] = set()
+        kinds = [getattr(self, name) for name in sorted(dir(self)) if name.startswith("do_")]
+        tries = 0
+        while number and tries < 50:
+            tries += 1
+            operation = self.chance.choice(kinds)(scene)
+            if operation is None or operation.alone & (alone | beside) or operation.beside & alone:
+                continue
+            alone |= operation.alone
+            beside |= operation.beside
+            number -= 1
+            yield operation
+
+    # -- Docker -----------------------------------------------------------------------------------------------
+
+    def _in_docker(self, *words: str, alone: set[str], beside: set[str] | None = None) -> Operation:
+        text = f"docker {' '.join(words[:2] if words[0] == 'network' else words[:1])}  {' '.join(words)}"
+        return Operation(text, lambda: self.docker.attempt(*words, timeout_s=180), alone, beside or set())
+
+    def do_docker_run(self, scene: Scene) -> Operation | None:
+        if len(scene.containers) >= MOST["container"] or not scene.docker_networks:
+            return None
+        number, network = next(self._numbers), self.chance.choice(sorted(scene.docker_networks))
+        name = f"c{number}"
+        port = ("-p", f"{20000 + number}:80") if self.chance.random() < 0.4 else ()
+        again = ("--restart", "unless-stopped") if self.chance.random() < 0.3 else ()
+        words = (
+            "run",
+            "-d",
+            "--name",
+            name,
+            "--network",
+            network,
+            "--stop-timeout",
+            "0",
+            *port,
+            *again,
+            *HTTPD,
+        )
+        return self._in_docker(*words, alone={name}, beside={network})
+
+    do_docker_run_too = do_docker_run  # as often as removing
+
+    def _container(self, scene: Scene, *states: str) -> str | None:
+        names = [n for n, c in scene.containers.items() if not states or c["State"] in states]
+        return self.chance.choice(sorted(names)) if names else None
+
+    def _networks_of(self, scene: Scene, name: str) -> set[str]:
+        return set(scene.containers[name]["NetworkSettings"]["Networks"])
+
+    def do_docker_rm(self, scene: Scene) -> Operation | None:
+        name = self._container(scene)
+        return self._in_docker("rm", "-f", name, alone={name}) if name else None
+
+    def do_docker_stop(self, scene: Scene) -> Operation | None:
+        name = self._container(scene, "running")
+        return self._in_docker("stop", "-t", "0", name, alone={name}) if name else None
+
+    def do_docker_start(self, scene: Scene) -> Operation | None:
+        name = self._container(scene, "exited", "created")
+        return name and self._in_docker("start", name, alone={name}, beside=self._networks_of(scene, name))
+
+    def do_docker_restart(self, scene: Scene) -> Operation | None:
+        name = self._container(scene, "running")
+        return name and self._in_docker(
+            "restart", "-t", "0", name, alone={name}, beside=self._networks_of(scene, name)
+        )
+
+    def do_docker_connect(self, scene: Scene) -> Operation | None:
+        name = self._container(scene)
+        others = sorted(scene.docker_networks - self._networks_of(scene, name)) if name else []
+        if not others:
+            return None
+        network = self.chance.choice(others)
+        return self._in_docker("network", "connect", network, name, alone={name}, beside={network})
+
+    def do_docker_disconnect(self, scene: Scene) -> Operation | None:
+        name = self._container(scene)
+        here = sorted(self._networks_of(scene, name)) if name else []
+        if len(here) < 2:
+            return None
+        network = self.chance.choice(here)
+        return self._in_docker("network", "disconnect", network, name, alone={name}, beside={network})
+
+    def do_docker_network_create(self, scene: Scene) -> Operation | None:
+        if len(scene.networks) >= MOST["network"]:
+            return None
+        number = next(self._numbers)
+        name, subnet = f"d{number}", f"10.{100 + number // 250}.{number % 250}.0/24"
+        v6 = ("--ipv6", "--subnet", f"fd00:{number:x}::/64") if self.chance.random() < 0.5 else ()
+        inner = ("--internal",) if self.chance.random() < 0.2 else ()
+        options = ("-o", f"dovetail.name={name}", "--subnet", subnet, *v6, *inner)
+        return self._in_docker("network", "create", *OURS, *options, name, alone={name})
+
+    def do_docker_network_rm(self, scene: Scene) -> Operation | None:
+        used = {network for name in scene.containers for network in self._networks_of(scene, name)}
+        free = sorted(scene.docker_networks - used - {"web"})
+        if not free:
+            return None
+        name = self.chance.choice(free)
+        return self._in_docker("network", "rm", name, alone={name})
+
+    # -- CNI --------------------------------------------------------------------------------------------------
+
+    def do_pod_add(self, scene: Scene) -> Operation | None:
+        if len(self.world.pods) >= MOST["pod"]:
+            return None
+        name, network = f"p{next(self._numbers)}", self.chance.choice(sorted(scene.networks))
+
+        def act() -> Any:
+            self.host.run("ip", "netns", "add", name)
+            pod = self.world.pods[name] = self._pod(name, network)
+            return self.world.cni("ADD", pod)
+
+        return Operation(f"cni ADD  {name} to {network}", act, {name}, {network})
+
+    def _pod_there(self) -> Any:
+        names = sorted(self.world.pods)
+        return self.world.pods[self.chance.choice(names)] if names else None
+
+    def do_pod_del(self, scene: Scene) -> Operation | None:
+        pod = self._pod_there()
+        if pod is None:
+            return None
+        lost = self.chance.random() < 0.3  # the machine's runtime lost the namespace before it could call
+
+        def act() -> Any:
+            if lost:
+                self.host.run("ip", "netns", "del", pod.name)
+            return self._take_off(pod)
+
+        return Operation(f"cni DEL  {pod.name}{' without its namespace' * lost}", act, {pod.name})
+
+    def _take_off(self, pod: Any) -> Any:
+        done = self.world.cni("DEL", pod)
+        if done.returncode == 0:
+            self.host.try_run("ip", "netns", "del", pod.name)
+            del self.world.pods[pod.name]
+        return done
+
+    def do_pod_check(self, scene: Scene) -> Operation | None:
+        pod = self._pod_there()
+        if pod is None or not pod.result:
+            return None
+        return Operation(f"cni CHECK  {pod.name}", lambda: self.world.cni("CHECK", pod), {pod.name})
+
+    def do_pods_gc(self, scene: Scene) -> Operation | None:
+        pods = [pod for pod in self.world.pods.values() if pod.result]
+        if not pods:
+            return None
+        network = self.chance.choice(sorted({pod.network for pod in pods}))
+        mine = [pod for pod in self.world.pods.values() if pod.network == network]
+        valid = [{"containerID": pod.name, "ifname": "eth0"} for pod in mine]
+        sample = self._pod("gc", network)
+        return Operation(
+            f"cni GC  of {network}, {len(valid)} are valid",
+            lambda: self.world.cni("GC", sample, **{"cni.dev/valid-attachments": valid}),
+            {f"gc {network}", network},  # a pod that is added meanwhile is not in the list
+        )
+
+    # -- the command line -----------------------------------------------------------------------------------
+
+    def _command(self, *words: str, alone: set[str], beside: set[str] | None = None) -> Operation:
+        text = f"dovetail {' '.join(words[:2])}  {' '.join(words)}"
+        return Operation(text, lambda: self.dovetail.try_cli(*words), alone, beside or set())
+
+    def do_sandbox_create(self, scene: Scene) -> Operation | None:
+        if len(scene.sandboxes) >= MOST["sandbox"]:
+            return None
+        name = f"s{next(self._numbers)}"
+        return self._command("sandbox", "create", name, alone={name})
+
+    def _sandbox(self, scene: Scene, *, connected: bool) -> str | None:
+        names = sorted(name for name, networks in scene.sandboxes.items() if bool(networks) == connected)
+        return self.chance.choice(names) if names else None
+
+    def do_sandbox_connect(self, scene: Scene) -> Operation | None:
+        name = self._sandbox(scene, connected=False)
+        network = self.chance.choice(sorted(scene.networks))
+        return name and self._command("network", "connect", network, name, alone={name}, beside={network})
+
+    def do_sandbox_disconnect(self, scene: Scene) -> Operation | None:
+        name = self._sandbox(scene, connected=True)
+        network = self.chance.choice(sorted(scene.sandboxes[name])) if name else ""
+        return name and self._command("network", "disconnect", network, name, alone={name}, beside={network})
+
+    def do_sandbox_rm(self, scene: Scene) -> Operation | None:
+        name = self._sandbox(scene, connected=self.chance.random() < 0.5)
+        return name and self._command("sandbox", "rm", name, alone={name})
+
+    def do_network_create(self, scene: Scene) -> Operation | None:
+        if len(scene.networks) >= MOST["network"]:
+            return None
+        number = next(self._numbers)
+        name, subnet = f"n{number}", f"10.{100 + number // 250}.{number % 250}.0/24"
+        return self._command("network", "create", name, "--subnet", subnet, alone={name})
+
+    def do_network_rm(self, scene: Scene) -> Operation | None:
+        free = sorted(
+            n for n, network in scene.networks.items() if not network.get("bindings") and n != "web"
+        )
+        if not free:
+            return None
+        name = self.chance.choice(free)
+        return self._command("network", "rm", name, alone={name})
+
+    # -- faults ---------------------------------------------------------------------------------------------
+
+    def _choose_fault(self) -> Operation:
+        mine = f"{self.chance.choice(['docker', 'cni', 'cli'])}:+{self.chance.randint(1, 25)}=kill"
+        faults = {
+            "kill -9 dovetail": lambda: self._restart_dovetail(signal.SIGKILL),
+            "kill -9 dovetail at a step": lambda: self._restart_dovetail(signal.SIGKILL, failpoint=mine),
+            "restart dovetail": lambda: self._restart_dovetail(signal.SIGTERM),
+            "kill -9 dockerd": lambda: self._restart_dockerd(signal.SIGKILL),
+            "restart dockerd": lambda: self._restart_dockerd(signal.SIGTERM),
+            "kill -9 both": self._kill_both,
+        }
+        text = self.chance.choice(list(faults))
+        return Operation(text, faults[text], alone={mine} if text.endswith("step") else set())
+
+    def _restart_dovetail(self, number: int, *, failpoint: str = "") -> None:
+        if self.dovetail.running:
+            self.dovetail.stop(number)
+        self.dovetail.start(failpoint=failpoint)
+
+    def _restart_dockerd(self, number: int) -> None:
+        self.docker.stop(number)
+        self.docker.start()
+
+    def _kill_both(self) -> None:
+        self.dovetail.stop(signal.SIGKILL)
+        self.docker.stop(signal.SIGKILL)
+        self.dovetail.start()
+        self.docker.start()
+
+    def _come_back(self, *, mined: bool) -> None:
+        """After a fault: a daemon that died at its step is started, and the CNI runtime takes off what failed to be added."""
+        if mined:
+            self._note(f"dovetail {'did not die' if self.dovetail.running else 'died'} at its step")
+            self._restart_dovetail(signal.SIGTERM)
+        for pod in [pod for pod in self.world.pods.values() if not pod.result]:
+            done = self._take_off(pod)
+            assert done.returncode == 0, f"cni DEL {pod.name}: {done.stdout}"
+
+    # -- what must hold ---------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """See at a quiet point, when the grace is over and the daemon has looked around, that all is in order.
+
+        No two live interfaces have one address, none a gateway's; store and kernel have the same endpoints; nothing
+        is without an owner; who is on one network reaches one another (a sample); published ports answer.
+        """
+        threading.Event().wait(max(0.0, self._last + GRACE_S + 0.5 - time.monotonic()))
+        self._note("check")
+        self._restart_dovetail(self.chance.choice([signal.SIGTERM, signal.SIGKILL]))
+        networks, interfaces = self.world.networks(), self.world.interfaces()
+        holders: dict[str, list[str]] = {}
+        for interface in interfaces:
+            for address in interface.addresses:
+                holders.setdefault(address, []).append(f"{interface.owner}/{interface.name}")
+        gateways = {s["gateway"] for n in networks.values() for s in n["subnets"] if s.get("gateway")}
+        problems = [f"{address} is on {owners}" for address, owners in holders.items() if len(owners) > 1]
+        problems += [f"{a} is a gateway and on {holders[a]}" for a in gateways & set(holders)]
+        problems += self._compare(holders)
+        problems += self._nobodys(self.host.run, str(self.host.dir / "state"), docker=True)
+        problems += self._unreachable(networks, interfaces)
+        problems += self._deaf_ports(networks)
+        self.counts["checks"] += 1
+        self.counts["interfaces checked"] += len(interfaces)
+        assert problems == []
+
+    def _compare(self, holders: dict[str, list[str]]) -> list[str]:
+        """Compare the store's endpoints with the addresses in the kernel, and what is held for Docker with its containers."""
+        found, stored, for_docker = [], set(), set()
+        for endpoint in self.world.api("/v1/endpoints"):
+            addresses = {address.partition("/")[0] for address in endpoint.get("addresses", [])}
+            stored |= addresses
+            for_docker |= addresses if endpoint["face"] == "docker" else set()
+            if endpoint["status"] != "joined":
+                found.append(
+                    f"endpoint {endpoint['id'][:12]} of {endpoint['container']} is {endpoint['status']}"
+                )
+        found += [f"the store has {address}, the kernel has lost it" for address in stored - set(holders)]
+        found += [
+            f"{owners} have {a}, which the store has not" for a, owners in holders.items() if a not in stored
+        ]
+        held = self.world.held_for_docker()
+        found += [
+            f"{address} is held for Docker, which has no endpoint with it" for address in held - for_docker
+        ]
+        return found
+
+    def _unreachable(self, networks: dict[str, Any], interfaces: list[Any]) -> list[str]:
+        subnets = [ip_network(s["subnet"]) for n in networks.values() for s in n["subnets"]]
+        found = []
+        for subnet in subnets:
+            here = [(i, a) for i in interfaces for a in i.addresses if ip_address(a) in subnet]
+            pairs = list(combinations(here, 2))
+            for (one, _), (other, address) in self.chance.sample(pairs, min(len(pairs), 2)):
+                self.counts["pings"] += 1
+                if not self.host.pings(address, netns=one.netns):
+                    found.append(f"{one.owner} does not reach {other.owner} at {address}")
+        return found
+
+    def _deaf_ports(self, networks: dict[str, Any]) -> list[str]:
+        inner = {name for name, network in networks.items() if network["internal"]}
+        found = []
+        for container in self.world.containers():
+            name = container["Name"].strip("/")
+            on = set(container["NetworkSettings"]["Networks"])
+            for bindings in (container["HostConfig"]["PortBindings"] or {}).values():
+                if container["State"]["Running"] and on - inner:
+                    self.counts["ports"] += 1
+                    url = f"http://127.0.0.1:{bindings[0]['HostPort']}/"
+                    if self.host.get(url) != "hello":
+                        found.append(f"{name} does not answer at {url}")
+        return found
+
+    # -- the end --------------------------------------------------------------------------------------------
+
+    def end(self) -> None:
+        """Remove everything, each thing by those who made it."""
+        self._note("end")
+        for container in self._look().containers:
+            self.docker("rm", "-f", container)
+        for pod in list(self.world.pods.values()):
+            assert self._take_off(pod).returncode == 0
+        for name in self._look().sandboxes:
+            self.dovetail.cli("sandbox", "rm", name)
+        for name in self._look().docker_networks:
+            self.docker("network", "rm", name)
+        for name in self._look().networks:
+            self.dovetail.cli("network", "rm", name)
+
+    def evidence(self) -> str:
+        """Give what helps to understand a failure."""
+        parts = {
+            "last operations": "\n".join(self.diary),
+            "trace": self.dovetail.try_cli("trace", "--last", "40").stdout,
+            "dovetail's log": self.host.log("dovetail.log")[-6000:],
+            "dockerd's log": "\n".join(self._complaints()[-30:]),
+        }
+        return "\n\n".join(f"---- {name}\n{text}" for name, text in parts.items())
+
+    def _complaints(self) -> list[str]:
+        return [line for line in self.host.log("dockerd.log").splitlines() if "level=info" not in line]
+
+
+@pytest.fixture(autouse=True)
+def grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give what is in the making a short time; the daemon reads it when it starts."""
+    monkeypatch.setenv("DOVETAIL_ORPHAN_GRACE", str(GRACE_S))
+
+
+def test_random_operations_and_crashes_leave_everything_in_order(
+    world: Any, pod: Any, nobodys: Any, footprint: Any, minutes: float | None, say: Callable[[str], None]
+) -> None:
+    seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_000))
+    soak = Soak(world, seed, pod, nobodys)
+    before = footprint()
+    world.dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+    shared = ("-o", "dovetail.network=web", "--ipam-opt", "dovetail.network=web", "--ipv6")
+    world.docker(
+        "network", "create", *OURS, *shared, "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64", "web"
+    )
+    deadline = time.monotonic() + (minutes * 60 if minutes else SHORT_S)
+    rounds = 0
+    try:
+        while time.monotonic() < deadline:
+            soak.round()
+            rounds += 1
+            if rounds % 20 == 0:
+                soak.check()
+        soak.check()
+        soak.end()
+        assert before.differences(footprint()) == []
+    except BaseException:
+        say(f"soak: SEED={seed} failed in round {rounds}\n{soak.evidence()}")
+        raise
+    lines = [f"  {number:5} {what}" for what, number in sorted(soak.counts.items())]
+    say("\n".join([f"soak: SEED={seed}, {rounds} rounds", *lines]))
