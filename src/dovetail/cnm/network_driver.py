@@ -202,11 +202,20 @@ class NetworkDriver:
         self._engine.endpoints.leave(_engine_id(request.endpoint_id))
 
     def program_external_connectivity(self, request: wire.EndpointRequest) -> None:
-        """Publish the ports; those published before are replaced."""
-        identifier = _engine_id(request.endpoint_id)
+        """Publish the ports; those published before are replaced.
+
+        On a network that has no host in front of it (macvlan) they are left out, as Docker's own driver does.
+        """
+        endpoint = self._engine.endpoints.get(_engine_id(request.endpoint_id))
         mappings = _mappings(request.options.portmap or [])
-        if mappings or self._engine.endpoints.get(identifier).ports:
-            self._engine.endpoints.publish(identifier, mappings)
+        if mappings:
+            network = self._engine.networks.get(endpoint.network_id)
+            if network.firewall is None:
+                ports = " ".join(map(str, mappings))
+                self._engine.tracer.note("ignored", f"a {network.driver} network publishes no ports: {ports}")
+                return
+        if mappings or endpoint.ports:
+            self._engine.endpoints.publish(endpoint.id, mappings)
 
     def revoke_external_connectivity(self, request: wire.EndpointRequest) -> None:
         """Withdraw the ports; none is no error."""
@@ -285,7 +294,7 @@ def _join_reply(network: Network, attachment: Attachment) -> wire.JoinReply:
         gateway=next((str(g) for g in attachment.gateways if g.version == 4), ""),
         gateway_ipv6=next((str(g) for g in attachment.gateways if g.version == 6), ""),
         static_routes=routes,
-        disable_gateway_service=network.internal or name is None,
+        disable_gateway_service=not (attachment.gateways or network.gwbridge),
     )
 
 
