@@ -73,7 +73,7 @@ class Daemons:
         with socket.socket(socket.AF_UNIX) as caller:
             caller.settimeout(60)
             caller.connect(f"{self.directory}/run/api.sock")
-            head = f"{method} {path} HTTP/1.1\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+            head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
             caller.sendall(head.encode() + data)
             reply = b"".join(iter(lambda: caller.recv(65536), b""))
         return reply.partition(b"\r\n\r\n")[2]

@@ -17,7 +17,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import NamedTuple
 from urllib.parse import parse_qsl
 
@@ -26,7 +25,6 @@ from dovetail.daemon.http_request import BadRequest, RequestReader
 __all__ = ["Application", "HttpServer", "Request", "Response"]
 
 _LOG = logging.getLogger("dovetail")
-_ANSWER_S = 30.0  # for a client that does not read
 _DISCARD_BYTES = 1 << 16
 _DISCARD_S = 1.0
 _AUTHORITY = re.compile(r"[a-z]+://[^/?]*", re.IGNORECASE)  # a proxy's way to write a target, RFC 9112 §3.2.2
@@ -162,20 +160,10 @@ class _Connection:
         except Exception as exc:  # the edge: a defect must not drop the connection
             _LOG.exception("request failed", extra={"fields": {"path": path}})
             response = self._server.application.refuse(500, f"internal error: {type(exc).__name__}: {exc}")
-        close = parsed.close or self._server.stopping
-        self._send(response, close=close, head=parsed.method == "HEAD")
-        return not close
+        return self._send(response, close=self._server.stopping)
 
-    def _send(self, response: Response, *, close: bool, head: bool = False) -> None:
-        lines = [
-            f"HTTP/1.1 {response.status} {HTTPStatus(response.status).phrase}",
-            f"Content-Type: {response.content_type}",
-            f"Content-Length: {len(response.body)}",
-            *(["Connection: close"] if close else []),
-            "\r\n",
-        ]
-        self._connection.settimeout(_ANSWER_S)
-        self._connection.sendall("\r\n".join(lines).encode("ascii") + (b"" if head else response.body))
+    def _send(self, response: Response, *, close: bool) -> bool:
+        return self._reader.reply(response.status, response.content_type, response.body, close=close)
 
     def _discard(self) -> None:
         """Take off what has arrived and was not read: closing with it would reset the connection and lose the reply."""

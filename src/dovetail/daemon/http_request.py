@@ -1,32 +1,28 @@
-"""Reading HTTP/1 requests off a socket, and saying what is wrong with one that cannot be read.
+"""Reading HTTP/1 requests off a socket with h11, within a time, and writing replies.
 
-Why not `http.server`: it answers nothing at all to an empty line, takes a head that breaks off for a whole one, knows
-no chunked body, and parses a head as an electronic mail, which takes longer than most of what is asked for.
+h11 knows the protocol and no sockets; here are the deadline from a request's first byte to its last, the limit on a
+body's length, and the sentence for what cannot be read.
 
-Source: RFC 9112 (HTTP/1.1 messages), RFC 9110 §10.1.1 (Expect). docs/adr/0006-http-server.md.
+Source: RFC 9112 (HTTP/1.1 messages), RFC 9110 §10.1.1 (Expect). docs/adr/0009-http-requests.md.
 """
 
 from __future__ import annotations
 
-import re
 import socket
 import time
+from http import HTTPStatus
 from typing import NamedTuple
+
+import h11
 
 __all__ = ["BODY_BYTES", "BadRequest", "Parsed", "RequestReader"]
 
 BODY_BYTES = 4 * 1024 * 1024
 REQUEST_S = 30.0
 """From the first byte of a request to its last."""
-_LINE_BYTES = 64 * 1024
-_HEAD_LINES = 100
-_EMPTY_LINES = 8  # before a request: RFC 9112 §2.2 asks for one to be borne
+_HEAD_BYTES = 64 * 1024
 _READ_BYTES = 64 * 1024
-_LENGTH_DIGITS = 18
-
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([!-~\x80-\xff]+) HTTP/([0-9])\.([0-9])")
-_FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*", re.DOTALL)
-_CHUNK = re.compile(rb"([0-9A-Fa-f]{1,16})[ \t]*(?:;.*)?", re.DOTALL)
+_ANSWER_S = 30.0  # for a client that does not read
 
 
 class BadRequest(Exception):
@@ -39,172 +35,105 @@ class BadRequest(Exception):
 
 
 class Parsed(NamedTuple):
-    """A request as it stood on the wire; names of header fields are in lower case. close: none follows it."""
+    """A request as it stood on the wire."""
 
     method: str
     target: str
-    fields: dict[str, str]
     body: bytes
-    close: bool
 
 
 class RequestReader:
-    """Reads one request after the other off a connection; what has arrived beyond one is kept for the next."""
+    """Reads one request after the other off a connection, each answered by `reply` before the next is read."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._connection = connection
-        self._buffer = bytearray()
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES)
         self._deadline = 0.0
+        self._head = False
 
     def wait(self) -> bool:
         """Wait as long as it takes for the first byte of a request; False where the other side has closed."""
         self._connection.settimeout(None)
-        if not self._buffer:
-            self._buffer += self._connection.recv(_READ_BYTES)
+        if not self._http.trailing_data[0]:
+            data = self._connection.recv(_READ_BYTES)
+            if not data:
+                return False
+            self._http.receive_data(data)
         self._deadline = time.monotonic() + REQUEST_S
-        return bool(self._buffer)
+        return True
 
     def read(self) -> Parsed:
         """Read a request of which a byte is there; raises BadRequest, or OSError where the connection breaks."""
-        method, target, minor = self._request_line()
-        fields = self._fields()
-        close = _closes(fields, minor)
-        encoding, length = fields.get("transfer-encoding"), _length(fields)
-        if encoding is None and not length:
-            return Parsed(method, target, fields, b"", close)
-        if encoding is not None:
-            _check_encoding(encoding, fields, minor)
-        self._expect(fields, minor)
-        return Parsed(
-            method, target, fields, self._exactly(length) if encoding is None else self._chunks(), close
-        )
+        try:
+            return self._read()
+        except h11.RemoteProtocolError as exc:
+            raise BadRequest(exc.error_status_hint, f"this is no HTTP request: {exc}") from exc
 
-    def _request_line(self) -> tuple[str, str, int]:
-        for _ in range(_EMPTY_LINES):
-            line = self._line(414, "the request line is too long")
-            if line:
-                break
-        match = _REQUEST_LINE.fullmatch(line)
-        if match is None:
-            raise BadRequest(400, f"{_shown(line)} is not the first line of a request")
-        method, target, major, minor = match.groups()
-        if major != b"1":
-            raise BadRequest(505, f"HTTP/{major.decode()} is not spoken here: HTTP/1.1 is")
-        return method.decode("ascii"), target.decode("latin-1"), int(minor)
-
-    def _fields(self) -> dict[str, str]:
-        fields: dict[str, str] = {}
-        for _ in range(_HEAD_LINES):
-            line = self._line(431, "a header field is too long")
-            if not line:
-                return fields
-            match = _FIELD.fullmatch(line)
-            if match is None:
-                raise BadRequest(400, f"{_shown(line)} is not a header field")
-            name, value = match[1].decode("ascii").lower(), match[2].decode("latin-1")
-            fields[name] = f"{fields[name]}, {value}" if name in fields else value
-        raise BadRequest(431, f"a request may have {_HEAD_LINES} header fields at most")
-
-    def _expect(self, fields: dict[str, str], minor: int) -> None:
-        """Tell a client that waits for it to send the body."""
-        expected = fields.get("expect")
-        if expected is None or minor == 0:
-            return
-        if expected.lower() != "100-continue":
-            raise BadRequest(417, f"{expected[:99]!r} cannot be expected here")
-        if not self._buffer:
-            self._connection.settimeout(self._left())
-            self._connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def _chunks(self) -> bytes:
+    def _read(self) -> Parsed:
+        request: h11.Request | None = None
         body = bytearray()
         while True:
-            match = _CHUNK.fullmatch(self._line(400, "a chunk's size is too long"))
-            if match is None:
-                raise BadRequest(400, "a chunk of the body has no size")
-            size = int(match[1], 16)
-            if not size:
-                break
-            if len(body) + size > BODY_BYTES:
-                raise _too_large()
-            body += self._exactly(size)
-            if self._line(400, "a chunk is longer than its size"):
-                raise BadRequest(400, "a chunk is longer than its size")
-        for _ in range(_HEAD_LINES):  # trailer fields, which say nothing to us
-            if not self._line(431, "a trailer field is too long"):
-                return bytes(body)
-        raise BadRequest(431, f"a body may have {_HEAD_LINES} trailer fields at most")
+            match event := self._http.next_event():
+                case h11.Request():
+                    request = event
+                    self._head = event.method == b"HEAD"
+                    _check_head(event)
+                case h11.Data():
+                    body += event.data
+                    if len(body) > BODY_BYTES:
+                        raise _too_large()
+                case h11.EndOfMessage() if request is not None:
+                    method, target = request.method.decode("ascii"), request.target.decode("latin-1")
+                    return Parsed(method, target, bytes(body))
+                case h11.NEED_DATA:
+                    self._receive()
+                case _:  # h11.ConnectionClosed: empty lines and an end
+                    raise BadRequest(400, "the connection ends before a request")
 
-    def _line(self, status: int, too_long: str) -> bytes:
-        """Take a line without its end, which is CR LF, or LF alone (RFC 9112 §2.2)."""
-        searched = 0
-        while (end := self._buffer.find(b"\n", searched)) < 0:
-            searched = len(self._buffer)
-            if searched > _LINE_BYTES:
-                raise BadRequest(status, too_long)
-            self._receive("in its head")
-        if end > _LINE_BYTES:
-            raise BadRequest(status, too_long)
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line.removesuffix(b"\r")
-
-    def _exactly(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            self._receive(f"after {len(self._buffer)} of {length} bytes of its body")
-        body = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return body
-
-    def _receive(self, where: str) -> None:
-        self._connection.settimeout(self._left())
-        try:
-            data = self._connection.recv(_READ_BYTES)
-        except TimeoutError:
-            raise _too_slow() from None
-        if not data:
-            raise BadRequest(400, f"the request ends {where}")
-        self._buffer += data
-
-    def _left(self) -> float:
+    def _receive(self) -> None:
         left = self._deadline - time.monotonic()
-        if left <= 0:
-            raise _too_slow()
-        return left
+        self._connection.settimeout(max(left, 0.001))
+        try:
+            if self._http.they_are_waiting_for_100_continue:
+                self._connection.sendall(
+                    self._http.send(
+                        h11.InformationalResponse(status_code=100, reason=b"Continue", headers=[])
+                    )
+                    or b""
+                )
+            data = self._connection.recv(_READ_BYTES) if left > 0 else None
+        except TimeoutError:
+            data = None
+        if data is None:
+            raise BadRequest(408, f"the request was not whole within {REQUEST_S:g} s")
+        self._http.receive_data(data)
+
+    def reply(self, status: int, content_type: str, body: bytes, *, close: bool) -> bool:
+        """Send a whole reply, also to what could not be read; says whether another request may follow."""
+        headers = [("Content-Type", content_type), ("Content-Length", str(len(body)))]
+        if close:
+            headers.append(("Connection", "close"))
+        phrase = HTTPStatus(status).phrase.encode("ascii")
+        parts: list[h11.Event] = [h11.Response(status_code=status, reason=phrase, headers=headers)]
+        if not self._head:  # whose reply has the length of a body, and none
+            parts.append(h11.Data(data=body))
+        parts.append(h11.EndOfMessage())
+        self._connection.settimeout(_ANSWER_S)
+        self._connection.sendall(b"".join(self._http.send(part) or b"" for part in parts))
+        if self._http.our_state is not h11.DONE or self._http.their_state is not h11.DONE:
+            return False
+        self._http.start_next_cycle()
+        return True
 
 
-def _closes(fields: dict[str, str], minor: int) -> bool:
-    said = {word.strip().lower() for word in fields.get("connection", "").split(",")}
-    return "close" in said or (minor == 0 and "keep-alive" not in said)
-
-
-def _length(fields: dict[str, str]) -> int:
-    text = fields.get("content-length", "0")
-    first, *others = (part.strip() for part in text.split(","))
-    if not (first.isascii() and first.isdigit()) or any(other != first for other in others):
-        raise BadRequest(400, f"{text[:99]!r} is not a Content-Length")
-    if len(first) > _LENGTH_DIGITS or int(first) > BODY_BYTES:  # int() itself refuses thousands of digits
-        raise _too_large()
-    return int(first)
-
-
-def _check_encoding(encoding: str, fields: dict[str, str], minor: int) -> None:
-    """Refuse what nobody could be sure of the length of (RFC 9112 §6.1)."""
-    if minor == 0 or "content-length" in fields:
-        raise BadRequest(
-            400, "a request has a Transfer-Encoding or a Content-Length, and HTTP/1.0 only the latter"
-        )
-    if encoding.lower() != "chunked":
-        raise BadRequest(501, f"{encoding[:99]!r} is no Transfer-Encoding that is known here: chunked is")
+def _check_head(request: h11.Request) -> None:
+    """Refuse another protocol, and a body that is too long before it is sent."""
+    if not request.http_version.startswith(b"1."):
+        raise BadRequest(505, f"HTTP/{request.http_version.decode()} is not spoken here: HTTP/1.1 is")
+    for name, value in request.headers:
+        if name == b"content-length" and int(value) > BODY_BYTES:
+            raise _too_large()
 
 
 def _too_large() -> BadRequest:
     return BadRequest(413, f"a body may have {BODY_BYTES} bytes at most")
-
-
-def _too_slow() -> BadRequest:
-    return BadRequest(408, f"the request was not whole within {REQUEST_S:g} s")
-
-
-def _shown(line: bytes) -> str:
-    return repr(line[:99].decode("latin-1"))

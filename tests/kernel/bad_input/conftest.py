@@ -118,7 +118,7 @@ class Scene:
         with socket.socket(socket.AF_UNIX) as caller:
             caller.settimeout(90)
             caller.connect(f"{self.directory}/{path}")
-            head = f"{method} {target} HTTP/1.1\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+            head = f"{method} {target} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
             caller.sendall(head.encode() + data)
             reply = b"".join(iter(lambda: caller.recv(65536), b""))
         head, _, payload = reply.decode().partition("\r\n\r\n")

@@ -8,6 +8,7 @@ import pytest
 
 from dovetail.daemon import http_request
 from dovetail.daemon.http import Application, HttpServer, Response
+from dovetail.daemon.http_request import BODY_BYTES
 
 
 class Server:
@@ -69,40 +70,45 @@ def server(tmp_path):
     made.stop()
 
 
+CHUNK_HEAD = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
 @pytest.mark.parametrize(
     ("data", "status"),
     [
         (b"hello\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 a TLS hello\r\n\r\n", 400),
-        (b"GET / HTTP/9.9\r\n\r\n", 505),
-        (b"GET /" + b"x" * 70000 + b" HTTP/1.1\r\n\r\n", 414),
-        (b"GET / HTTP/1.1\r\n" + b"".join(b"A%d: b\r\n" % n for n in range(200)) + b"\r\n", 431),
-        (b"POST / HTTP/1.1\r\nContent-Length: x\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\nContent-Length: 999999999\r\n\r\n", 413),
-        (b"POST / HTTP/1.1\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),
-        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nabc", 501),
-        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n", 413),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", 400),
-        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 200, 431),
-        (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nExpect: a miracle\r\n\r\nabc", 417),
+        (b"GET / HTTP/9.9\r\nHost: x\r\n\r\n", 505),
+        (b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+        (
+            b"GET / HTTP/1.1\r\nHost: x\r\n" + b"".join(b"A%d: b\r\n" % n for n in range(30_000)) + b"\r\n",
+            431,
+        ),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: x\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: " + b"9" * 5000 + b"\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n", 413),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\nConnection: close\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\nabc", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\nabc", 501),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nnot a size\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabcd\r\n0\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nffffffff\r\n", 400),
+        (CHUNK_HEAD + b"ffffffff\r\n" + b"x" * (BODY_BYTES + 1), 413),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nab", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"a: b\r\n" * 200, 400),
         (b"POST / HTTP/1.1\r\nHost : x\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nHost: x\r\n folded\r\n\r\n", 400),
-        (b"POST / HTTP/1.1\r\nContent-Type: text/", 400),
-        (b"POST / HTTP/1.1\r\nContent-Type: text/plain\r\n", 400),
+        (b"POST / HTTP/1.1\r\n\r\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/", 400),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n", 400),
         (b"POST / HT", 400),
-        (b"POST  / HTTP/1.1\r\n\r\n", 400),
+        (b"POST  / HTTP/1.1\r\nHost: x\r\n\r\n", 400),
         (b"GET /\r\n\r\n", 400),
         (b"\r\n" * 20, 400),
         (b"\r\n", 400),
-        (b"\0" * 70000, 414),
-        (b"GET / HTTP/1.1\r\nA: " + b"x" * 70000 + b"\r\n\r\n", 431),
+        (b"\0" * 70000, 400),
+        (b"GET / HTTP/1.1\r\nHost: x\r\nA: " + b"x" * 200_000 + b"\r\n\r\n", 431),
     ],
 )
 def test_what_is_no_request_gets_a_status_and_json_and_nothing_is_done(server, data, status):
@@ -115,19 +121,19 @@ def test_what_is_no_request_gets_a_status_and_json_and_nothing_is_done(server, d
     assert server.seen == []
 
 
-CHUNKED = b"POST /c HTTP/1.1\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n2 \r\nde\r\n0\r\nTrailer: z\r\n\r\n"
+CHUNKED = b"POST /c HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: Chunked\r\n\r\n3;x=y\r\nabc\r\n2 \r\nde\r\n0\r\nTrailer: z\r\n\r\n"
 
 
 @pytest.mark.parametrize(
     ("data", "path", "length"),
     [
         (b"POST /a HTTP/1.1\r\nHost: \r\nContent-Length: 3\r\n\r\nabc", "/a", 3),
-        (b"\r\n\r\nPOST /a HTTP/1.1\r\nContent-Length: 3, 3\r\n\r\nabc", "/a", 3),
+        (b"POST /a HTTP/1.1\r\nHost: x\r\nContent-Length: 3, 3\r\n\r\nabc", "/a", 3),
         (b"POST /a HTTP/1.0\nContent-Length:3\n\nabc", "/a", 3),
-        (b"POST http://plugin/a HTTP/1.1\r\ncontent-length: \t0 \r\n\r\n", "/a", 0),
-        (b"POST //[ HTTP/1.1\r\n\r\n", "//[", 0),
+        (b"POST http://plugin/a HTTP/1.1\r\nHost: x\r\ncontent-length: \t0 \r\n\r\n", "/a", 0),
+        (b"POST //[ HTTP/1.1\r\nHost: x\r\n\r\n", "//[", 0),
         (CHUNKED, "/c", 5),
-        (b"POST /e HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc", "/e", 3),
+        (b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\r\nabc", "/e", 3),
     ],
 )
 def test_what_is_odd_and_allowed_is_answered_also_byte_by_byte(server, data, path, length):
@@ -144,23 +150,23 @@ def test_what_is_odd_and_allowed_is_answered_also_byte_by_byte(server, data, pat
 
 def test_a_client_that_waits_to_be_told_is_told_to_go_on(server):
     with server.connect() as caller:
-        caller.sendall(b"POST /e HTTP/1.1\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n")
+        caller.sendall(b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\nExpect: 100-Continue\r\n\r\n")
         assert caller.recv(100) == b"HTTP/1.1 100 Continue\r\n\r\n"
         caller.sendall(b"abc")
         assert b'"length": 3' in caller.recv(4096)
 
 
 def test_one_that_would_be_refused_is_not_told_to_go_on(server):
-    data = b"POST /e HTTP/1.1\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
+    data = b"POST /e HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\nExpect: 100-continue\r\n\r\n"
 
     assert server.send(data).startswith(b"HTTP/1.1 413 ")
 
 
 def test_requests_one_behind_the_other_are_answered_in_order(server):
-    one = b"POST /%d HTTP/1.1\r\nContent-Length: 2\r\n\r\nok"
+    one = b"POST /%d HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nok"
     data = b"".join(one % number for number in range(50))
 
-    reply = server.send(data + b"HEAD /last HTTP/1.1\r\n\r\n" + CHUNKED, finish=True)
+    reply = server.send(data + b"HEAD /last HTTP/1.1\r\nHost: x\r\n\r\n" + CHUNKED, finish=True)
 
     bodies = [part.partition(b"HTTP/1.1")[0] for part in reply.split(b"\r\n\r\n")[1:]]
     paths = [json.loads(body)["path"] for body in bodies if body]
@@ -172,11 +178,11 @@ def test_requests_one_behind_the_other_are_answered_in_order(server):
 @pytest.mark.parametrize(
     ("head", "goes_on"),
     [
-        (b"HTTP/1.1\r\n", True),
-        (b"HTTP/1.1\r\nConnection: close\r\n", False),
-        (b"HTTP/1.1\r\nConnection: upgrade, Close\r\n", False),
+        (b"HTTP/1.1\r\nHost: x\r\n", True),
+        (b"HTTP/1.1\r\nHost: x\r\nConnection: close\r\n", False),
+        (b"HTTP/1.1\r\nHost: x\r\nConnection: upgrade, Close\r\n", False),
         (b"HTTP/1.0\r\n", False),
-        (b"HTTP/1.0\r\nConnection: keep-alive\r\n", True),
+        (b"HTTP/1.0\r\nConnection: keep-alive\r\n", False),
     ],
 )
 def test_a_connection_lives_on_where_the_client_wants_it(server, head, goes_on):
@@ -194,7 +200,7 @@ def test_a_connection_lives_on_where_the_client_wants_it(server, head, goes_on):
 def test_many_connections_at_once_are_all_answered(server):
     callers = [server.connect() for _ in range(200)]
     for number, caller in enumerate(callers):
-        caller.sendall(b"GET /%d HTTP/1.1\r\n\r\n" % number)
+        caller.sendall(b"GET /%d HTTP/1.1\r\nHost: x\r\n\r\n" % number)
 
     replies = [caller.recv(4096) for caller in callers]
 
@@ -214,7 +220,7 @@ def test_a_defect_is_an_answer_and_the_next_request_is_served(server):
     with server.connect() as caller:
         stream = caller.makefile("rb")
         for path, status in ((b"/fail", b"500"), (b"/next", b"200")):
-            caller.sendall(b"GET " + path + b" HTTP/1.1\r\n\r\n")
+            caller.sendall(b"GET " + path + b" HTTP/1.1\r\nHost: x\r\n\r\n")
             assert stream.readline().split()[1] == status
             length = 0
             while (line := stream.readline()) != b"\r\n":
@@ -227,7 +233,7 @@ def test_a_defect_is_an_answer_and_the_next_request_is_served(server):
 def test_a_request_that_does_not_go_on_is_given_up(server, monkeypatch):
     monkeypatch.setattr(http_request, "REQUEST_S", 0.05)
 
-    reply = server.send(b"POST /slow HTTP/1.1\r\nContent-Length: 9\r\n\r\nabc")
+    reply = server.send(b"POST /slow HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\nabc")
 
     assert reply.startswith(b"HTTP/1.1 408 ")
 
@@ -250,7 +256,7 @@ def test_a_request_that_trickles_is_given_up_too(server, monkeypatch):
 
 def test_a_stop_closes_what_is_idle_and_waits_for_what_is_under_way(server):
     idle, busy = server.connect(), server.connect()
-    busy.sendall(b"GET /wait HTTP/1.1\r\n\r\n")
+    busy.sendall(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
     assert server.arrived.wait(30)
 
     stopper = threading.Thread(target=server.server.shutdown, args=(30,))
