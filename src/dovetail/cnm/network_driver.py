@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import string
+from collections.abc import Collection
 
 from dovetail.cnm import wire
 from dovetail.cnm.ipam_driver import ANY_POOLS, GLOBAL_SPACE, LOCAL_SPACE
-from dovetail.cnm.options import NetworkChoice, read_endpoint_options, read_options
+from dovetail.cnm.options import NetworkChoice, ifname_prefix, read_endpoint_options, read_options
+from dovetail.drivers.network_options import without_gateway
 from dovetail.engine.engine import Engine
 from dovetail.errors import InvalidArgument, NotFound
 from dovetail.model.addresses import IPInterface, parse_address, parse_interface, parse_subnet
@@ -22,7 +24,9 @@ from dovetail.model.sandbox import Sandbox
 __all__ = ["NetworkDriver"]
 
 _FACE: Face = "docker"
-_PREFIX = "eth"
+_PATH_MAX = 4095  # PATH_MAX - 1, include/uapi/linux/limits.h
+_ASIDE = "gateway"
+"""Name of the reserved address that Docker holds for a gateway where the network has none."""
 _CONNECTED, _NEXT_HOP = 1, 0  # types.StaticRoute.RouteType, moby daemon/libnetwork/types
 _PROTOCOLS: dict[int, Protocol] = {6: "tcp", 17: "udp", 132: "sctp"}  # IANA protocol numbers
 _OUR_SPACES = (LOCAL_SPACE, GLOBAL_SPACE)
@@ -50,12 +54,15 @@ class NetworkDriver:
         return wire.CapabilitiesReply(scope=self._scope)
 
     def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckReply:
-        """Say that a network of a driver without addresses needs no gateway (Docker 28 and later ask)."""
+        """Say for which families no gateway address is to be taken, if none is given (Docker 28 and later ask)."""
         choice = read_options(request.options.generic, self._technique)
         if choice.network:
-            return wire.GwAllocCheckReply()
-        skip = not self._engine.core.driver(choice.driver).addressed
-        return wire.GwAllocCheckReply(skip_ipv4=skip, skip_ipv6=skip)
+            network = self._engine.networks.get(choice.network)
+            without = {4, 6} - {s.subnet.version for s in network.subnets if s.gateway is not None}
+        else:
+            driver = self._engine.core.driver(choice.driver)
+            without = set(without_gateway(choice.options, driver.options())) if driver.is_gateway else {4, 6}
+        return wire.GwAllocCheckReply(skip_ipv4=4 in without, skip_ipv6=6 in without)
 
     # -- networks -------------------------------------------------------------------------------------
 
@@ -69,22 +76,28 @@ class NetworkDriver:
             _check_internal(network, internal=request.options.internal)
             self._engine.networks.bind(_FACE, request.network_id, network.id)
             return
-        self._make(request, choice, [data for data in pools if data.pool not in {"", *ANY_POOLS}])
+        self._make(request, choice, pools)
 
     def _make(
-        self, request: wire.CreateNetworkRequest, choice: NetworkChoice, pools: list[wire.IPAMData]
+        self, request: wire.CreateNetworkRequest, choice: NetworkChoice, data: list[wire.IPAMData]
     ) -> None:
-        spaces = {data.address_space for data in (*request.ipv4_data, *request.ipv6_data)}
-        ours = not pools or spaces <= set(_OUR_SPACES)
+        """Make a network on the pools that Docker has asked an IPAM for; where that was the null one, on ours."""
+        pools = [one for one in data if one.pool not in {"", *ANY_POOLS}]
+        ours = not pools or {one.address_space for one in data} <= set(_OUR_SPACES)
         self._refuse_shared(request, pools, ours=ours)
         network_id = _engine_id(request.network_id)
+        driver = self._engine.core.driver(choice.driver)
+        without = without_gateway(choice.options, driver.options())
+        subnets = [_subnet_spec(one, without) for one in pools]
+        if not pools and driver.addressed:
+            subnets = [SubnetSpec(version=6 if ":" in one.pool else 4) for one in data if one.pool]
         self._engine.networks.create(
             NetworkSpec(
                 id=network_id,
                 name=choice.name or f"docker-{short(network_id)}",
                 driver=choice.driver,
                 ipam="local" if ours else "external",
-                subnets=tuple(_subnet_spec(data) for data in pools),
+                subnets=tuple(subnets),
                 internal=request.options.internal,
                 options=choice.options,
                 face=_FACE,
@@ -140,11 +153,12 @@ class NetworkDriver:
         )
         docker = wire.convert(request.options, wire.EndpointOptions)
         options = read_endpoint_options(request.options)
+        prefix = ifname_prefix(options) or network.ifname_prefix
         endpoint = self._engine.endpoints.create(
             network.id,
             EndpointSpec(
                 id=_engine_id(request.endpoint_id),
-                owner=Owner(face=_FACE, network=request.network_id),
+                owner=Owner(face=_FACE, network=request.network_id, ifname=prefix),
                 given=given,
                 mac=Mac(asked.mac_address) if asked.mac_address else None,
                 dns=DNS(nameservers=tuple(docker.dns_servers)),
@@ -187,13 +201,13 @@ class NetworkDriver:
         Up to Docker 25 the sandbox's namespace is not there yet; moving works with every engine.
         """
         network = self._engine.networks.bound(_FACE, request.network_id)
-        key = request.sandbox_key
-        name = os.path.basename(key.rstrip("/")) or key
+        key = _sandbox_key(request.sandbox_key)
+        name = os.path.basename(key)
         attachment = self._engine.endpoints.join(
             _engine_id(request.endpoint_id),
+            network=network.id,
             sandbox=Sandbox(id=name, name=name, netns=key, face=_FACE),
             netns=None,
-            ifname=_PREFIX,
         )
         return _join_reply(network, attachment)
 
@@ -229,17 +243,26 @@ def _engine_id(docker_id: str) -> str:
     return derive_id(_FACE, docker_id)
 
 
-def _subnet_spec(data: wire.IPAMData) -> SubnetSpec:
+def _sandbox_key(key: str) -> str:
+    """Give a sandbox's path if it can be one; where Docker keeps its namespaces is its own affair (cnm.md §1.4)."""
+    parts = key.split("/")
+    if parts[0] or not parts[-1] or ".." in parts or not key.isprintable() or len(key) > _PATH_MAX:
+        raise InvalidArgument(f"{key[:99]!r} cannot be the path of a sandbox", where="$.SandboxKey")
+    return key
+
+
+def _subnet_spec(data: wire.IPAMData, without_gateway: Collection[int]) -> SubnetSpec:
+    """Read a pool. Docker before 28 takes a gateway in any case: where there is to be none, it is kept aside."""
     subnet = parse_subnet(data.pool, where="$.Pool")
-    return SubnetSpec(
-        subnet=subnet,
-        gateway=parse_interface(data.gateway, where="$.Gateway").ip if data.gateway else None,
-        aux={
-            name: parse_interface(text, where=f"$.AuxAddresses.{name}").ip
-            for name, text in data.aux_addresses.items()
-        },
-        version=6 if subnet.version == 6 else 4,
-    )
+    gateway = parse_interface(data.gateway, where="$.Gateway").ip if data.gateway else None
+    aux = {
+        name: parse_interface(text, where=f"$.AuxAddresses.{name}").ip
+        for name, text in data.aux_addresses.items()
+    }
+    if gateway is not None and (gateway.is_unspecified or subnet.version in without_gateway):
+        aux |= {} if gateway.is_unspecified else {_ASIDE: gateway}
+        gateway = None
+    return SubnetSpec(subnet=subnet, gateway=gateway, aux=aux, version=6 if subnet.version == 6 else 4)
 
 
 def _check_pools(network: Network, pools: list[wire.IPAMData]) -> None:
@@ -274,8 +297,8 @@ def _check_internal(network: Network, *, internal: bool) -> None:
 def _join_reply(network: Network, attachment: Attachment) -> wire.JoinReply:
     """Render an attachment; a driver without an interface of its own (null) leaves dockerd nothing to do.
 
-    Without `disable_gateway_service` dockerd gives a sandbox whose Join names no gateway a second
-    interface, on ``docker_gwbridge``, which leads out of an internal network (cnm.md §1.6).
+    Without `disable_gateway_service` dockerd gives a sandbox whose Join names no IPv4 gateway a second
+    interface, on ``docker_gwbridge``, which leads out of an internal network too (cnm.md §1.6).
     """
     routes = [
         wire.StaticRoute(
@@ -287,14 +310,17 @@ def _join_reply(network: Network, attachment: Attachment) -> wire.JoinReply:
         if route.gateway is None or route.destination.prefixlen  # dockerd fails on a default route here
     ]
     name = (
-        wire.InterfaceName(src_name=attachment.handover, dst_prefix=_PREFIX) if attachment.handover else None
+        wire.InterfaceName(src_name=attachment.handover, dst_prefix=attachment.ifname)
+        if attachment.handover
+        else None
     )
+    gateway = next((str(g) for g in attachment.gateways if g.version == 4), "")
     return wire.JoinReply(
         interface_name=name,
-        gateway=next((str(g) for g in attachment.gateways if g.version == 4), ""),
+        gateway=gateway,
         gateway_ipv6=next((str(g) for g in attachment.gateways if g.version == 6), ""),
         static_routes=routes,
-        disable_gateway_service=not (attachment.gateways or network.gwbridge),
+        disable_gateway_service=not (gateway or network.gwbridge),
     )
 
 

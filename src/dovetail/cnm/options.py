@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import string
 from collections.abc import Mapping
 
 import msgspec
 
 from dovetail.errors import InvalidArgument
+from dovetail.model.names import check_ifname
 
 __all__ = [
     "KNOWN",
     "KNOWN_IPAM",
     "NetworkChoice",
+    "ifname_prefix",
     "read_endpoint_options",
     "read_ipam_options",
     "read_options",
@@ -26,6 +29,8 @@ KNOWN_IPAM = {"dovetail.network": "the existing dovetail network whose pool to u
 
 _OURS = "dovetail."
 _DOCKER = "com.docker.network."
+_IFNAME = "com.docker.network.endpoint.ifname"  # netlabel.Ifname, moby daemon/libnetwork/netlabel/labels.go
+_MAC = "com.docker.network.endpoint.macaddress"  # in base64; CreateEndpoint has it as text too
 
 
 class NetworkChoice(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,13 +91,23 @@ def read_ipam_options(options: Mapping[str, str]) -> str:
 def read_endpoint_options(options: Mapping[str, object]) -> dict[str, str]:
     """Give the options that the user gave the endpoint (``--driver-opt``), without those that Docker adds.
 
-    Raises InvalidArgument for a key of ours: there is none for endpoints.
+    Docker's own for endpoints are among them: its name of the interface, its sysctls, which it sets itself. They
+    come here only, and not with Join. Raises InvalidArgument for a key of ours: there is none for endpoints.
     """
-    plain = {
-        key: value for key, value in options.items() if isinstance(value, str) and not key.startswith(_DOCKER)
-    }
+    plain = {key: value for key, value in options.items() if isinstance(value, str) and key != _MAC}
     _refuse_unknown(plain, {}, "--driver-opt")
     return plain
+
+
+def ifname_prefix(options: Mapping[str, str]) -> str:
+    """Give what the endpoint's interface is to begin with, as ``…endpoint.ifname`` asks; empty where it does not.
+
+    dockerd numbers the interface of a plugin itself, whatever it was asked (cnm.md §1.4). Of ``wan0`` it is
+    told ``wan``, which becomes ``wan0`` in a container that has no other. Raises InvalidArgument.
+    """
+    asked = options.get(_IFNAME, "")
+    prefix = asked.rstrip(string.digits)
+    return check_ifname(f"{prefix}0", where=f"--driver-opt {_IFNAME}")[:-1] if prefix else ""
 
 
 def _refuse_unknown(

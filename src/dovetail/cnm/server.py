@@ -99,8 +99,8 @@ def _network_driver(network: NetworkDriver) -> dict[str, Handler]:
         "NetworkDriver.RevokeExternalConnectivity": _typed(
             wire.EndpointRequest, network.revoke_external_connectivity
         ),
-        "NetworkDriver.DiscoverNew": _bare(_nothing),
-        "NetworkDriver.DiscoverDelete": _bare(_nothing),
+        "NetworkDriver.DiscoverNew": _typed(wire.DiscoveryRequest, _ignore),
+        "NetworkDriver.DiscoverDelete": _typed(wire.DiscoveryRequest, _ignore),
     }
 
 
@@ -134,5 +134,5 @@ def _typed(kind: type[wire.S], call: Callable[[wire.S], object]) -> Handler:
     return handle
 
 
-def _nothing() -> None:
-    """Ignore news of a swarm's nodes."""
+def _ignore(_news: wire.DiscoveryRequest) -> None:
+    """Do nothing about news of a swarm's nodes: networks reach no further than their host."""

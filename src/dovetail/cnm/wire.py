@@ -24,6 +24,7 @@ __all__ = [
     "CreateEndpointReply",
     "CreateEndpointRequest",
     "CreateNetworkRequest",
+    "DiscoveryRequest",
     "EndpointInterface",
     "EndpointOptions",
     "EndpointRequest",
@@ -117,6 +118,13 @@ class AllocateNetworkRequest(_Wire):
 
 class AllocateNetworkReply(_Wire, omit_defaults=False):
     options: dict[str, str] = {}
+
+
+class DiscoveryRequest(_Wire):
+    """DiscoverNew, DiscoverDelete: type 1 is a node of the swarm, with its addresses."""
+
+    discovery_type: int = 0
+    discovery_data: Any = None
 
 
 class EndpointInterface(_Wire):

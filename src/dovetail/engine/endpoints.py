@@ -162,17 +162,26 @@ class Endpoints:
                 core.store.put_endpoint(endpoint)
             return endpoint
 
-    def join(self, endpoint_id: str, *, sandbox: Sandbox, netns: Netns | None, ifname: str) -> Attachment:
-        """Bring an endpoint into a sandbox; `netns` None hands the interface over (CNM's Join up to Docker 25)."""
+    def join(
+        self, endpoint_id: str, *, sandbox: Sandbox, netns: Netns | None, network: str = "", ifname: str = ""
+    ) -> Attachment:
+        """Bring an endpoint into a sandbox; `netns` None hands the interface over (CNM's Join up to Docker 25).
+
+        network: the id of the network that the endpoint is to be on; it is not found on another. ifname: what
+        its owner said, where it is left out.
+        """
         core = self._core
         endpoint = self._known(endpoint_id)
+        if network and network != endpoint.network_id:
+            raise NotFound("endpoint", short(endpoint_id))
         with (
             core.tracer.step("engine", "join", endpoint=short(endpoint_id)),
             self._locked(endpoint.network_id, endpoint_id),
         ):
             endpoint = self._known(endpoint_id)
-            network = self._active(endpoint.network_id)
-            self._unlink(network, endpoint)  # of an earlier join that was left or broke off
+            on = self._active(endpoint.network_id)
+            ifname = ifname or endpoint.owner.ifname or on.ifname_prefix
+            self._unlink(on, endpoint)  # of an earlier join that was left or broke off
             with ExitStack() as undo:
                 created = msgspec.structs.replace(endpoint, status="created", attachment=None, sandbox_id="")
                 sandbox = msgspec.structs.replace(
@@ -183,7 +192,7 @@ class Endpoints:
                     endpoint = msgspec.structs.replace(endpoint, status="joining", sandbox_id=sandbox.id)
                     core.store.put_endpoint(endpoint)
                 undo.callback(self._unjoin, created, sandbox.id)
-                attachment = self._join(network, endpoint, netns, ifname, undo)
+                attachment = self._join(on, endpoint, netns, ifname, undo)
                 attachment = msgspec.structs.replace(attachment, dns=endpoint.dns, sandbox=sandbox.netns)
                 core.store.note_endpoint(
                     msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
