@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -17,15 +17,17 @@ from dovetail.drivers.protocol import Driver
 from dovetail.engine.core import Core
 from dovetail.engine.engine import Engine
 from dovetail.engine.locks import Locks
+from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Step, Tracer
 from dovetail.errors import DovetailError, KernelError, PermissionDenied, StoreError
 from dovetail.kernel.protocol import Kernel
 from dovetail.store.protocol import Store
 
-__all__ = ["DEFAULT_RUN_DIR", "DEFAULT_STATE_DIR", "build_engine", "failpoint"]
+__all__ = ["DEFAULT_DOCKER_SOCKET", "DEFAULT_RUN_DIR", "DEFAULT_STATE_DIR", "build_engine", "failpoint"]
 
 DEFAULT_STATE_DIR = "/var/lib/dovetail"
 DEFAULT_RUN_DIR = "/run/dovetail"
+DEFAULT_DOCKER_SOCKET = "/run/docker.sock"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -33,12 +35,14 @@ def build_engine(
     *,
     state_dir: str = DEFAULT_STATE_DIR,
     run_dir: str = DEFAULT_RUN_DIR,
+    docker_socket: str = "",
     kernel: Kernel | None = None,
     store: Store | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Engine:
     """Compose an engine on the kernel's present network namespace and the SQLite file of `state_dir`.
 
+    docker_socket: where the Docker Engine's API listens that this is a plugin of; empty for none.
     `kernel` and `store` replace the real ones (``--explain``, tests). `on_step` sees every step begin;
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
@@ -75,6 +79,7 @@ def build_engine(
         locks=Locks(os.path.join(state_dir, "lock") if state_dir != os.devnull else os.devnull),
         netns_dir=os.path.join(run_dir, "netns"),
         boot_id=boot_id,
+        docker=_docker(docker_socket) if docker_socket else None,
         tracer=Tracer(on_step=on_step),
         orphan_grace_s=float(os.environ.get("DOVETAIL_ORPHAN_GRACE", "60")),
     )
@@ -151,6 +156,15 @@ def _drivers() -> tuple[Driver, ...]:
     from dovetail.drivers.null import NullDriver
 
     return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver()
+
+
+def _docker(path: str) -> Callable[[Collection[str]], DockerNetworks]:
+    def has(asked: Collection[str]) -> DockerNetworks:
+        from dovetail.cnm.docker_api import DockerApi
+
+        return DockerApi(path).has(asked)
+
+    return has
 
 
 def _linux() -> Kernel:

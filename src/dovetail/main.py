@@ -14,6 +14,7 @@ from dovetail.cli.command import Verb
 from dovetail.cli.main import main as run_cli
 from dovetail.cli.main import root
 from dovetail.cli.session import Session, pass_session
+from dovetail.cli.values import docker_socket_option
 
 __all__ = ["daemon", "main"]
 
@@ -43,14 +44,19 @@ __all__ = ["daemon", "main"]
     help="Where Docker keeps networks: on each host for itself, or in its swarm, for which it takes a managed "
     "plugin only; also DOVETAIL_DOCKER_SCOPE.",
 )
+@docker_socket_option
 @pass_session
-def daemon(session: Session, docker_plugin_dir: str, docker_scope: Literal["local", "global"]) -> None:
+def daemon(
+    session: Session, docker_plugin_dir: str, docker_scope: Literal["local", "global"], docker_socket: str
+) -> None:
     """Serve Docker, CNI and the commands.
 
     Until SIGTERM or SIGINT; what is under way then is finished. Three sockets: DIR/dovetail.sock for a Docker
     Engine (mode 0600), api.sock for the commands and the HTTP API (0660) and cni.sock for the CNI plugins
     (0600), both in the run directory; systemd may pass them. At start, what is kept is compared with the kernel
     and repaired. Containers keep talking while no daemon runs. Needs root.
+
+    Once Docker has called, its events are followed for the names of containers and networks.
     """
     from dovetail.daemon.daemon import run
 
@@ -58,6 +64,7 @@ def daemon(session: Session, docker_plugin_dir: str, docker_scope: Literal["loca
         state_dir=session.state_dir,
         run_dir=session.run_dir,
         docker_plugin_dir=docker_plugin_dir,
+        docker_socket=docker_socket,
         docker_scope=docker_scope,
     )
     if status:

@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -201,12 +202,13 @@ class DovetailDaemon:
 
     def __init__(self, host: PrivateHost) -> None:
         self.host = host
+        self.env = {"DOVETAIL_DOCKER_SOCKET": str(host.dir / "docker" / "docker.sock")}
         self._dirs = ("--state-dir", str(host.dir / "state"), "--run-dir", str(host.dir / "dv"))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *, failpoint: str = "") -> None:
         """Start it and wait until it answers; `failpoint` as in DOVETAIL_FAILPOINT."""
-        env = {"DOVETAIL_FAILPOINT": failpoint} if failpoint else {}
+        env = self.env | ({"DOVETAIL_FAILPOINT": failpoint} if failpoint else {})
         command = (sys.executable, "-m", "dovetail", *self._dirs, "daemon")
         self._process = self.host.spawn("dovetail.log", *command, env=env)
         wait_for(self._answers, what="dovetail answers")
@@ -236,11 +238,11 @@ class DovetailDaemon:
 
     def try_cli(self, *args: str) -> Any:
         """Run a ``dovetail`` command and give what subprocess gives."""
-        return self.host.try_run(sys.executable, "-m", "dovetail", *self._dirs, *args)
+        return self.host.try_run(sys.executable, "-m", "dovetail", *self._dirs, *args, env=self.env)
 
     def cli(self, *args: str) -> str:
         """Run a ``dovetail`` command; it must succeed."""
-        return self.host.run(sys.executable, "-m", "dovetail", *self._dirs, *args)
+        return self.host.run(sys.executable, "-m", "dovetail", *self._dirs, *args, env=self.env)
 
     def json(self, *args: str) -> Any:
         """Run a command with ``--format json``."""
@@ -399,8 +401,8 @@ def _need(*programs: str) -> None:
             pytest.skip(f"{program} is not installed (Debian package {packages.get(program, program)})")
 
 
-@pytest.fixture
-def private_host() -> Iterator[PrivateHost]:
+@contextmanager
+def _private_host() -> Iterator[PrivateHost]:
     """A host of its own. Its directory has a short name, as a socket's path holds 107 bytes."""
     _need("unshare", "nsenter", "ip", "nft")
     directory = Path(tempfile.mkdtemp(prefix="dv-"))
@@ -410,6 +412,13 @@ def private_host() -> Iterator[PrivateHost]:
     finally:
         host.stop()
         shutil.rmtree(directory)
+
+
+@pytest.fixture
+def private_host() -> Iterator[PrivateHost]:
+    """A host of its own."""
+    with _private_host() as host:
+        yield host
 
 
 @pytest.fixture
@@ -423,6 +432,10 @@ def dovetail_daemon(private_host: PrivateHost) -> DovetailDaemon:
 @pytest.fixture
 def rootfs(private_host: PrivateHost) -> Path:
     """A tar archive of a root file system with busybox."""
+    return _make_rootfs(private_host)
+
+
+def _make_rootfs(private_host: PrivateHost) -> Path:
     _need(_BUSYBOX, "curl")
     tree = private_host.dir / "rootfs"
     (tree / "bin").mkdir(parents=True)
@@ -439,11 +452,24 @@ def rootfs(private_host: PrivateHost) -> Path:
 @pytest.fixture
 def dockerd(private_host: PrivateHost, rootfs: Path) -> Dockerd:
     """A dockerd, with image ``bb``: busybox and ``/www/index.html``."""
+    return _start_dockerd(private_host, rootfs)
+
+
+def _start_dockerd(private_host: PrivateHost, rootfs: Path) -> Dockerd:
     _need("dockerd", "docker")
     made = Dockerd(private_host)
     made.start()
     made("import", str(rootfs), "bb")
     return made
+
+
+@pytest.fixture(scope="module")
+def module_docker() -> Iterator[tuple[Dockerd, DovetailDaemon]]:
+    """A dockerd beside a daemon that knows its socket, one for all tests of a module: a start takes seconds."""
+    with _private_host() as host:
+        daemon = DovetailDaemon(host)
+        daemon.start()
+        yield _start_dockerd(host, _make_rootfs(host)), daemon
 
 
 @pytest.fixture

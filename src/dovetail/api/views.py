@@ -23,6 +23,7 @@ from dovetail.model.port import PortMapping
 from dovetail.model.sandbox import Sandbox
 
 __all__ = [
+    "BindingView",
     "DriverView",
     "EndpointView",
     "NetworkRow",
@@ -61,6 +62,7 @@ class SubnetView(msgspec.Struct, frozen=True, kw_only=True):
 class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     """An endpoint. container: what a person calls the other end: the container's or the sandbox's name.
 
+    known_as: other names of its network, see `NetworkRow`. container_id: the runtime's, where it is known.
     link: the host's end. netns: path of the sandbox's namespace. host_interfaces: from the outside in.
     sysctls: of the interface, with IFNAME for its name.
     """
@@ -68,8 +70,10 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     network: str
     network_id: str
+    known_as: tuple[str, ...] = ()
     face: Face
     container: str
+    container_id: str = ""
     sandbox_id: str = ""
     ifname: str = ""
     status: EndpointStatus
@@ -90,10 +94,11 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A network as a list shows it; `endpoints` is their number."""
+    """A network as a list shows it; `endpoints` is their number. known_as: other names, by which faces know it."""
 
     id: str
     name: str
+    known_as: tuple[str, ...] = ()
     driver: str
     scope: Scope
     face: Face
@@ -106,8 +111,21 @@ class NetworkRow(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
 
 
+class BindingView(msgspec.Struct, frozen=True, kw_only=True):
+    """A face's knowing a network by an id of its own: Docker's.
+
+    name, labels: what the face calls it and says of it, where that is known. made: the network was made for this.
+    """
+
+    face: Face
+    id: str
+    name: str = ""
+    labels: dict[str, str] = {}
+    made: bool = False
+
+
 class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A network with its subnets, their use, and its endpoints. bindings: ids by which faces know it (Docker's)."""
+    """A network with its subnets, their use, its endpoints, and the faces that know it by an id of their own."""
 
     id: str
     name: str
@@ -124,19 +142,23 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     link: str = ""
     adopted: bool = False
     mtu: int = 0
-    bindings: tuple[str, ...] = ()
+    bindings: tuple[BindingView, ...] = ()
     endpoints: tuple[EndpointView, ...] = ()
     created: float = 0.0
 
 
 class SandboxView(msgspec.Struct, frozen=True, kw_only=True):
-    """A sandbox and its endpoints. made: dovetail made the namespace and deletes it with the sandbox."""
+    """A sandbox and its endpoints. made: dovetail made the namespace and deletes it with the sandbox.
+
+    container: Docker's id of it, where it is known.
+    """
 
     id: str
     name: str
     face: Face
     netns: str
     made: bool
+    container: str = ""
     endpoints: tuple[EndpointView, ...] = ()
     created: float = 0.0
 
@@ -170,23 +192,42 @@ def endpoint_view(engine: Engine, endpoint: Endpoint) -> EndpointView:
 def endpoint_views(engine: Engine, endpoints: Sequence[Endpoint]) -> list[EndpointView]:
     """Render endpoints, by network, container and interface."""
     networks = {network.id: network.name for network in engine.networks.all()}
+    known = _known(engine)
     sandboxes = {sandbox.id: sandbox for sandbox in engine.sandboxes.all()}
     views = [
-        _endpoint(endpoint, networks.get(endpoint.network_id, ""), sandboxes.get(endpoint.sandbox_id))
+        _endpoint(
+            endpoint,
+            networks.get(endpoint.network_id, ""),
+            known.get(endpoint.network_id, ()),
+            sandboxes.get(endpoint.sandbox_id),
+        )
         for endpoint in endpoints
     ]
     return sorted(views, key=lambda view: (view.network, view.container, view.ifname, view.id))
 
 
-def _endpoint(endpoint: Endpoint, network: str, sandbox: Sandbox | None) -> EndpointView:
+def _known(engine: Engine) -> dict[str, tuple[str, ...]]:
+    """Give the names by which faces know networks, by the network's id; its own name is left out."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for binding in engine.core.store.bindings():
+        names[binding.network_id].add(binding.name)
+    own = {network.id: network.name for network in engine.networks.all()}
+    return {key: tuple(sorted(found - {"", own.get(key, "")})) for key, found in names.items()}
+
+
+def _endpoint(
+    endpoint: Endpoint, network: str, known_as: tuple[str, ...], sandbox: Sandbox | None
+) -> EndpointView:
     attachment = endpoint.attachment
     name = endpoint.name or (sandbox.name if sandbox is not None else "") or endpoint.owner.container
     return EndpointView(
         id=endpoint.id,
         network=network,
         network_id=endpoint.network_id,
+        known_as=known_as,
         face=endpoint.owner.face,
         container=name or short(endpoint.id),
+        container_id=_container_id(endpoint, sandbox),
         sandbox_id=endpoint.sandbox_id,
         ifname=attachment.ifname if attachment is not None else endpoint.owner.ifname,
         status=endpoint.status,
@@ -207,8 +248,15 @@ def _endpoint(endpoint: Endpoint, network: str, sandbox: Sandbox | None) -> Endp
     )
 
 
+def _container_id(endpoint: Endpoint, sandbox: Sandbox | None) -> str:
+    if endpoint.owner.face == "cni":
+        return endpoint.owner.container
+    return sandbox.container if sandbox is not None else ""
+
+
 def network_rows(engine: Engine) -> list[NetworkRow]:
     """Render the list of networks."""
+    known = _known(engine)
     counts: dict[str, int] = defaultdict(int)
     for endpoint in engine.endpoints.all():
         counts[endpoint.network_id] += 1
@@ -216,6 +264,7 @@ def network_rows(engine: Engine) -> list[NetworkRow]:
         NetworkRow(
             id=network.id,
             name=network.name,
+            known_as=known.get(network.id, ()),
             driver=network.driver,
             scope=network.scope,
             face=network.face,
@@ -234,7 +283,10 @@ def network_rows(engine: Engine) -> list[NetworkRow]:
 def network_view(engine: Engine, network: Network) -> NetworkView:
     """Render one network in full."""
     endpoints = endpoint_views(engine, engine.endpoints.all(network=network.id))
-    bindings = engine.core.store.bindings(network_id=network.id)
+    bindings = [
+        BindingView(face=b.face, id=b.external_id, name=b.name, labels=dict(b.labels), made=b.made)
+        for b in engine.core.store.bindings(network_id=network.id)
+    ]
     return NetworkView(
         id=network.id,
         name=network.name,
@@ -251,7 +303,7 @@ def network_view(engine: Engine, network: Network) -> NetworkView:
         link=network.link,
         adopted=network.adopted,
         mtu=network.mtu,
-        bindings=tuple(f"{binding.face}:{binding.external_id}" for binding in bindings),
+        bindings=tuple(bindings),
         endpoints=tuple(endpoints),
         created=network.created,
     )
@@ -289,6 +341,7 @@ def _sandbox(sandbox: Sandbox, endpoints: Iterable[EndpointView]) -> SandboxView
         face=sandbox.face,
         netns=sandbox.netns,
         made=sandbox.made,
+        container=sandbox.container,
         endpoints=tuple(endpoints),
         created=sandbox.created,
     )

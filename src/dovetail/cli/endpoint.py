@@ -9,7 +9,7 @@ import click
 from dovetail.api.views import EndpointView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
-from dovetail.cli.render import facts, interface, moment, table
+from dovetail.cli.render import facts, interface, known, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.cli.values import ENDPOINT
 from dovetail.model.attachment import DNS
@@ -39,7 +39,7 @@ def ls(session: Session) -> None:
     rows = [
         (
             short(view.id),
-            view.network,
+            known(view.network, view.known_as),
             view.container,
             view.face,
             interface(view.ifname, view.face),
@@ -69,8 +69,9 @@ def _describe(view: EndpointView) -> str:
     return facts(
         {
             "endpoint": view.id,
-            "network": f"{view.network} ({short(view.network_id)})",
+            "network": f"{known(view.network, view.known_as)} {short(view.network_id)}",
             "container": view.container,
+            "container id": view.container_id,
             "made by": view.face,
             "status": view.status,
             "sandbox": view.sandbox_id,

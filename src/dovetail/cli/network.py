@@ -10,10 +10,10 @@ import click
 import msgspec
 
 from dovetail.api.requests import ConnectRequest, DisconnectRequest, NetworkRequest, SubnetRequest
-from dovetail.api.views import EndpointView, NetworkRow, NetworkView, SubnetView
+from dovetail.api.views import BindingView, EndpointView, NetworkRow, NetworkView, SubnetView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
-from dovetail.cli.render import facts, interface, moment, table
+from dovetail.cli.render import facts, interface, known, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.cli.values import (
     ADDRESS,
@@ -219,7 +219,15 @@ def ls(session: Session) -> None:
     """List the networks, by name."""
     payload = session.request("GET", "/v1/networks")
     rows = [
-        (row.name, row.driver, _subnets(row), row.link or "-", str(row.endpoints), row.face, short(row.id))
+        (
+            known(row.name, row.known_as),
+            row.driver,
+            _subnets(row),
+            row.link or "-",
+            str(row.endpoints),
+            row.face,
+            short(row.id),
+        )
         for row in decode(payload, list[NetworkRow])
     ]
     session.show(payload, table(("NAME", "DRIVER", "SUBNETS", "LINK", "ENDPOINTS", "FACE", "ID"), rows))
@@ -256,7 +264,7 @@ def _describe(view: NetworkView) -> str:
             "status": view.status,
             "scope": view.scope,
             "made by": view.face,
-            "known as": " ".join(view.bindings),
+            "known as": ", ".join(map(_binding, view.bindings)),
             "internal": "yes" if view.internal else "",
             "link": f"{view.link} (adopted)" if view.adopted else view.link,
             "mtu": str(view.mtu or ""),
@@ -273,6 +281,14 @@ def _describe(view: NetworkView) -> str:
     if view.endpoints:
         parts.append(table(_ENDPOINT_HEADER, [_endpoint_row(endpoint) for endpoint in view.endpoints]))
     return "\n\n".join(parts)
+
+
+def _binding(binding: BindingView) -> str:
+    """Write by what name and id a face knows a network, and what labels it gives it."""
+    words = [f"{binding.face}:{binding.name or binding.id}"]
+    words += [f"({short(binding.id)})"] if binding.name else []
+    words += [_pairs(binding.labels)] if binding.labels else []
+    return " ".join(words)
 
 
 def _pairs(values: dict[str, str]) -> str:

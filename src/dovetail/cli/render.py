@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-__all__ = ["Branch", "clock", "facts", "headline", "interface", "moment", "table", "tree"]
+__all__ = ["Branch", "clock", "facts", "headline", "interface", "known", "moment", "table", "tree"]
 
 _GAP = "  "
 
@@ -63,6 +63,11 @@ def interface(ifname: str, face: str) -> str:
     if face == "docker" and ifname and not ifname[-1].isdigit():
         return f"{ifname}*"
     return ifname or "-"
+
+
+def known(name: str, known_as: Sequence[str]) -> str:
+    """Write a network's name with those by which faces know it: ``docker-0123456789ab (shop)``."""
+    return f"{name} ({', '.join(known_as)})" if known_as else name
 
 
 def clock(seconds: float) -> str:

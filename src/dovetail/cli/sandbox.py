@@ -13,7 +13,7 @@ from dovetail.api.views import SandboxView
 from dovetail.cli import many
 from dovetail.cli.command import Noun
 from dovetail.cli.enter import replace_process
-from dovetail.cli.render import facts, interface, moment, table
+from dovetail.cli.render import facts, interface, known, moment, table
 from dovetail.cli.session import Session, pass_session
 from dovetail.cli.values import COMMAND_EXITS, SANDBOX, command_argument
 from dovetail.model.codec import decode
@@ -77,7 +77,8 @@ def ls(session: Session) -> None:
 def _networks(view: SandboxView) -> str:
     return (
         " ".join(
-            f"{endpoint.network}:{interface(endpoint.ifname, endpoint.face)}" for endpoint in view.endpoints
+            f"{known(endpoint.network, endpoint.known_as)}:{interface(endpoint.ifname, endpoint.face)}"
+            for endpoint in view.endpoints
         )
         or "-"
     )
@@ -99,6 +100,7 @@ def _describe(view: SandboxView) -> str:
         {
             "sandbox": view.name,
             "id": view.id,
+            "container id": view.container,
             "made by": view.face,
             "namespace": f"{view.netns} (deleted with the sandbox)" if view.made else view.netns,
             "created": moment(view.created),
@@ -108,7 +110,7 @@ def _describe(view: SandboxView) -> str:
         return head
     rows = [
         (
-            endpoint.network,
+            known(endpoint.network, endpoint.known_as),
             interface(endpoint.ifname, endpoint.face),
             " ".join(map(str, endpoint.addresses)) or "-",
             " ".join(map(str, endpoint.ports)) or "-",

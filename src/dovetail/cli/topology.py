@@ -7,7 +7,7 @@ import click
 from dovetail.api.topology import Topology
 from dovetail.api.views import EndpointView, NetworkView, SandboxView
 from dovetail.cli.command import Verb
-from dovetail.cli.render import Branch, interface, tree
+from dovetail.cli.render import Branch, interface, known, tree
 from dovetail.cli.session import Session, pass_session
 from dovetail.model.codec import decode
 
@@ -35,7 +35,8 @@ def draw(view: Topology) -> str:
 
 
 def _network(network: NetworkView) -> Branch:
-    words = [f"network {network.name}", f"({network.driver}"]
+    names = {binding.name for binding in network.bindings} - {"", network.name}
+    words = [f"network {known(network.name, sorted(names))}", f"({network.driver}"]
     words[-1] += ", internal)" if network.internal else ")"
     words += [str(subnet.subnet) for subnet in network.subnets]
     if network.link:

@@ -11,7 +11,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from dovetail.api.views import DriverView, EndpointView, NetworkRow, SandboxView
-from dovetail.assembly import DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
+from dovetail.assembly import DEFAULT_DOCKER_SOCKET, DEFAULT_RUN_DIR, DEFAULT_STATE_DIR
 from dovetail.cli.session import Session
 from dovetail.errors import DovetailError, InvalidArgument
 from dovetail.model.addresses import IPAddress, IPNetwork, parse_address, parse_subnet
@@ -40,6 +40,7 @@ __all__ = [
     "SYSCTL",
     "SYSCTL_HELP",
     "command_argument",
+    "docker_socket_option",
     "once",
 ]
 
@@ -173,6 +174,17 @@ COMMAND_EXITS = {
     "N": "Whatever else CMD ended with; 128 + n where signal n ended it.",
 }
 """What the exit status of a command that runs CMD means."""
+
+docker_socket_option = click.option(
+    "--docker-socket",
+    envvar="DOVETAIL_DOCKER_SOCKET",
+    default=DEFAULT_DOCKER_SOCKET,
+    show_default=True,
+    metavar="PATH",
+    help="Where the API of the Docker Engine listens that has dovetail as a plugin; '' for none. "
+    "Also DOVETAIL_DOCKER_SOCKET.",
+)
+"""Docker's API, which is only read."""
 
 CIDR = _Parsed("cidr", _cidr)
 ADDRESS = _Parsed("ip", _address)

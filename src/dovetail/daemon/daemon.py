@@ -24,8 +24,10 @@ from dovetail.api.problems import Problem
 from dovetail.assembly import build_engine
 from dovetail.cni.server import ShimServer
 from dovetail.cnm import server as plugin
+from dovetail.cnm.docker_api import DockerApi
 from dovetail.cnm.wire import Scope
 from dovetail.daemon import metrics
+from dovetail.daemon.docker_names import DockerNames
 from dovetail.daemon.housekeeping import Housekeeping, tell
 from dovetail.daemon.http import Application, HttpServer, Request, Response
 from dovetail.daemon.logs import operation_sink, set_up
@@ -56,9 +58,17 @@ class _Service(NamedTuple):
     shutdown: Callable[[], None]
 
 
-def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str, docker_scope: Scope = "local") -> int:
+def run(
+    *,
+    state_dir: str,
+    run_dir: str,
+    docker_plugin_dir: str,
+    docker_socket: str = "",
+    docker_scope: Scope = "local",
+) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status. Raises DovetailError where it cannot start.
 
+    docker_socket: of Docker's API, for names and for what Docker has forgotten; empty for none.
     docker_scope: where Docker is told to keep networks, see `NetworkDriver.get_capabilities`.
 
     Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. With sockets from systemd (names ``api``, ``docker``, ``cni``) those
@@ -70,7 +80,7 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str, docker_scope: S
         _make_directory(run_dir)
         stack.enter_context(hold_run_dir(run_dir))
         sockets = _sockets(run_dir, docker_plugin_dir, stack)
-        engine = build_engine(state_dir=state_dir, run_dir=run_dir)
+        engine = build_engine(state_dir=state_dir, run_dir=run_dir, docker_socket=docker_socket)
         stack.callback(engine.core.store.close)
         counters = Metrics(engine)
         engine.tracer.add_sink(operation_sink(logger))
@@ -79,11 +89,15 @@ def run(*, state_dir: str, run_dir: str, docker_plugin_dir: str, docker_scope: S
             engine
         )  # listens before the reconciliation, so that it misses nothing after
         stack.callback(watcher.stop, _DRAIN_S)
-        housekeeping = Housekeeping(engine)
+        names = DockerNames(engine, DockerApi(docker_socket)) if docker_socket else None
+        housekeeping = Housekeeping(engine, lambda: names is not None and names.docker_runs)
         stack.callback(housekeeping.stop, _DRAIN_S)
         tell(engine.reconcile())
         watcher.start()
         housekeeping.start()
+        if names is not None:
+            stack.callback(names.stop, _DRAIN_S)
+            names.start()
         services = _serve(sockets, engine, counters, docker_scope)
         # What is there now stays: a collection that went through it would take 10 ms out of some container's start,
         # and with the usual threshold every start would hold a small one.

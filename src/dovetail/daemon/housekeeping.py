@@ -2,13 +2,15 @@
 
 Docker does not say everything: it forgets an endpoint whose DeleteEndpoint failed, and an address it asked
 for when it died before it used it. Such things are given a grace (`Core.orphan_grace_s`), in which the
-call may still come, so the reconciliation at start leaves the young ones alone.
+call may still come, so the reconciliation at start leaves the young ones alone. While Docker runs it is asked what it
+has; not at our start, as it may be waiting for us then.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from dovetail.engine.engine import Engine
 from dovetail.engine.report import Report
@@ -23,8 +25,10 @@ _MARGIN_S = 1.0
 class Housekeeping:
     """A thread that reconciles once the grace of what was there at start is over, and then now and again."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, docker_runs: Callable[[], bool]) -> None:
+        """Make it. docker_runs: says whether Docker may be asked (`Core.docker`)."""
         self._engine = engine
+        self._docker_runs = docker_runs
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="housekeeping")
 
@@ -41,7 +45,7 @@ class Housekeeping:
     def _run(self) -> None:
         wait_s = self._engine.core.orphan_grace_s + _MARGIN_S
         while not self._stop.wait(wait_s):
-            tell(self._engine.reconcile())
+            tell(self._engine.reconcile(ask_docker=self._docker_runs()))
             wait_s = _EVERY_S
 
 
@@ -56,3 +60,5 @@ def tell(report: Report) -> None:
             _LOG.info(event, extra={"fields": {"what": sentence}})
     for sentence in report.failed:
         _LOG.warning("not repaired", extra={"fields": {"what": sentence}})
+    for sentence in report.notes:
+        _LOG.info("not looked at", extra={"fields": {"what": sentence}})
