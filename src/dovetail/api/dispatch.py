@@ -23,6 +23,8 @@ path                                        method   request                    
 ``/v1/trace/next?after=N&wait_s=S``         GET                                            TraceNews
 ``/v1/topology``                            GET                                            Topology
 ``/v1/doctor``                              GET                                            list of Check
+``/v1/gc``                                  GET                                            Report
+``/v1/gc``                                  POST                                           Report
 ``/v1/version``, ``/v1/ping``               GET                                            Version, ``{}``
 ==========================================  =======  ====================================  ======================
 
@@ -41,7 +43,7 @@ from urllib.parse import unquote
 import msgspec
 
 import dovetail
-from dovetail.api import operations
+from dovetail.api import gc, operations
 from dovetail.api.doctor import examine
 from dovetail.api.problems import Problem, problem_of
 from dovetail.api.requests import ConnectRequest, DisconnectRequest, NetworkRequest, SandboxRequest
@@ -244,6 +246,10 @@ _ROUTES: dict[tuple[str, bool, str], dict[str, _Handler]] = {
     ("trace", True, ""): {"GET": _trace_next},
     ("topology", False, ""): {"GET": lambda engine, _: topology(engine)},
     ("doctor", False, ""): {"GET": lambda engine, _: examine(engine)},
+    ("gc", False, ""): {
+        "GET": lambda engine, _: gc.examine(engine),
+        "POST": lambda engine, _: gc.collect(engine),
+    },
     ("version", False, ""): {"GET": _version},
     ("ping", False, ""): {"GET": lambda _engine, _call: None},
 }

@@ -43,9 +43,10 @@ class Backend(Protocol):
         ...
 
 
-def open_backend(state_dir: str, run_dir: str, *, explain: bool = False) -> Backend:
+def open_backend(state_dir: str, run_dir: str, *, docker_socket: str = "", explain: bool = False) -> Backend:
     """Choose the daemon if it accepts on ``<run-dir>/api.sock``, else build an engine here.
 
+    docker_socket: for the engine here; a daemon has its own.
     Raises PermissionDenied where the socket or the state may not be used.
     """
     if explain:
@@ -56,7 +57,7 @@ def open_backend(state_dir: str, run_dir: str, *, explain: bool = False) -> Back
     daemon = find_daemon(run_dir)
     if daemon is not None:
         return daemon
-    engine = build_engine(state_dir=state_dir, run_dir=run_dir)
+    engine = build_engine(state_dir=state_dir, run_dir=run_dir, docker_socket=docker_socket)
     engine.tracer.add_sink(tracelog.sink(run_dir), whole=True)
     return InProcessBackend(engine, run_dir=run_dir)
 
@@ -70,8 +71,8 @@ class InProcessBackend:
         self.commands = commands if commands is not None else []
 
     def request(self, method: str, path: str, body: object, *, query: Mapping[str, str]) -> bytes:
-        """Dispatch here; a change is preceded by what the last reboot left to repair."""
-        if self._run_dir and method != "GET":
+        """Dispatch here; a change is preceded by what the last reboot left to repair, unless it is that repair."""
+        if self._run_dir and method != "GET" and path != "/v1/gc":
             settle(self._engine, self._run_dir)
         payload = encode(body) if body is not None else b""
         return _unwrap(dispatch(self._engine, method, path, query, payload))

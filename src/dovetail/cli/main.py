@@ -18,6 +18,7 @@ from dovetail.cli.demo import demo
 from dovetail.cli.doctor import doctor
 from dovetail.cli.driver import driver, pool
 from dovetail.cli.endpoint import endpoint
+from dovetail.cli.gc import gc
 from dovetail.cli.network import network
 from dovetail.cli.reference import reference
 from dovetail.cli.run import run
@@ -82,7 +83,8 @@ def _reference(ctx: click.Context) -> None:
 
 
 for _command in (
-    network, sandbox, run, endpoint, driver, pool, cni, trace, topology, doctor, demo, version, completion, _reference
+    network, sandbox, run, endpoint, driver, pool, cni, trace, topology, doctor, gc, demo, version, completion,
+    _reference,
 ):  # fmt: skip
     root.add_command(_command)
 

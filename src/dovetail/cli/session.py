@@ -28,13 +28,16 @@ class Session:
     run_dir: str = DEFAULT_RUN_DIR
     format: Format = "table"
     explain: bool = False
+    docker_socket: str = ""
     _backend: Backend | None = field(default=None, repr=False)
 
     @property
     def backend(self) -> Backend:
         """The daemon, or an engine in this process, or one that only writes commands down; opened once."""
         if self._backend is None:
-            self._backend = open_backend(self.state_dir, self.run_dir, explain=self.explain)
+            self._backend = open_backend(
+                self.state_dir, self.run_dir, docker_socket=self.docker_socket, explain=self.explain
+            )
         return self._backend
 
     def get(self, path: str, kind: type[T], *, query: Mapping[str, str] | None = None) -> T:
