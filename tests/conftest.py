@@ -140,7 +140,7 @@ def _wrong_rows(books: Books) -> list[str]:
             found.append(f"endpoint {identifier[:12]} is {endpoint['status']}")
         if endpoint["network_id"] not in books.networks:
             found.append(f"endpoint {identifier[:12]} has no network")
-        published = {tuple(p.values())[:3] for p in endpoint["ports"]}
+        published = {tuple(p.values())[:3] for p in endpoint["ports"] if p["host_port"]}
         claimed = {
             (inner, outer, proto) for holder, proto, outer, inner in books.ports if holder == identifier
         }
@@ -204,31 +204,68 @@ def _wrong_elements(books: Books, ruleset: list[Any]) -> list[str]:
         if entry and (entry["family"], entry["table"]) == ("inet", "dovetail")
         for element in entry.get("elem", [])
     }
-    wanted = set()
+    wanted: set[str] = set()
     for network in books.networks.values():
-        firewall, link = network["firewall"], network["link"]
-        if firewall is None:
-            continue
-        wanted |= {f"bridges {link}", f"same_bridge {link} {link}"}
-        names = {
-            "isolated": not firewall["icc"],
-            "internal": firewall["internal"],
-            "protected": firewall["protected"],
-        }
-        wanted |= {f"{name} {link}" for name, on in names.items() if on}
-        for subnet in () if firewall["internal"] else (s["subnet"] for s in network["subnets"]):
-            version = 6 if ":" in subnet else 4
-            wanted |= {f"subnets{version} {subnet}", f"hairpin{version} {subnet} {subnet}"}
-            wanted |= {f"masquerade{version} {subnet}"} if firewall["masquerade"] else set()
+        if network["firewall"] is not None:
+            wanted |= _elements_of_network(network)
     for endpoint in books.endpoints.values():
-        for port in endpoint["ports"] if endpoint["status"] == "joined" else ():
-            for address in (a.partition("/")[0] for a in endpoint["addresses"]):
-                key = f"publish{6 if ':' in address else 4} {port['protocol']} {port['host_port']}"
-                wanted.add(f"{key} {address} {port['container_port']}")
+        firewall = books.networks[endpoint["network_id"]]["firewall"]
+        if endpoint["status"] == "joined" and firewall is not None and not firewall["internal"]:
+            wanted |= _elements_of_endpoint(endpoint, firewall)
     return [
         *(f"element {element} belongs to nobody" for element in there - wanted),
         *(f"element {element} is missing" for element in wanted - there),
     ]
+
+
+def _version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+def _elements_of_network(network: dict[str, Any]) -> set[str]:
+    firewall, link = network["firewall"], network["link"]
+    subnets = [s["subnet"] for s in network["subnets"]]
+    wanted = {f"bridges {link}", f"same_bridge {link} {link}"}
+    marks = {
+        "enclosed": not network["adopted"],
+        "isolated": not firewall["icc"],
+        "internal": firewall["internal"],
+    }
+    wanted |= {f"{name} {link}" for name, on in marks.items() if on}
+    if firewall["internal"]:
+        return wanted
+    wanted |= {f"trusted {trusted} {link}" for trusted in firewall["trusted"]}
+    for subnet in subnets:
+        version = _version(subnet)
+        family = firewall[f"ipv{version}"]
+        name = {"nat": "protected", "routed": "routed"}.get(family["mode"])
+        wanted |= {f"{name}{version} {link}"} if name else set()
+        wanted.add(f"subnets{version} {subnet}")
+        if family["mode"] == "routed":
+            continue
+        wanted.add(f"hairpin{version} {subnet} {subnet}")
+        if family["masquerade"]:
+            source = family["source"]
+            wanted.add(f"source{version} {subnet} {source}" if source else f"masquerade{version} {subnet}")
+    return wanted
+
+
+def _elements_of_endpoint(endpoint: dict[str, Any], firewall: dict[str, Any]) -> set[str]:
+    wanted = set()
+    for port in endpoint["ports"]:
+        host_ip, protocol, inner = port["host_ip"] or "", port["protocol"], port["container_port"]
+        for address in (a.partition("/")[0] for a in endpoint["addresses"]):
+            version = _version(address)
+            mode = firewall[f"ipv{version}"]["mode"]
+            if host_ip and _version(host_ip) != version:
+                continue
+            if mode != "routed":
+                at = f"_at {host_ip}" if host_ip and not ip_address(host_ip).is_unspecified else ""
+                wanted.add(f"publish{version}{at} {protocol} {port['host_port']} {address} {inner}")
+            opened = mode == "routed" or (mode == "nat" and firewall["trusted"])
+            if opened and not (host_ip and ip_address(host_ip).is_loopback):
+                wanted.add(f"opened{version} {address} {protocol} {inner}")
+    return wanted
 
 
 def _words(element: Any) -> str:

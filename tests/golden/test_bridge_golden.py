@@ -1,4 +1,4 @@
-"""The commands and elements of bridge networks, for each combination of options, against committed text.
+"""The commands of bridge networks, for each combination of options, against committed text.
 
 Each ``*.txt`` has a section for each combination of the options that *matter* to one operation. Every
 combination of all options is compared with the section of those that matter, so it is tested as
@@ -19,9 +19,6 @@ import msgspec
 import pytest
 
 from dovetail.drivers.bridge import BridgeDriver
-from dovetail.features.isolation import Isolation
-from dovetail.features.masquerade import Masquerade
-from dovetail.features.portmap import PortMap
 from dovetail.features.ruleset import RULESET
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.endpoint import Endpoint, Owner
@@ -31,7 +28,6 @@ from dovetail.model.port import PortMapping
 _HERE = Path(__file__).parent
 _UPDATE = os.environ.get("DOVETAIL_UPDATE_GOLDEN") == "1"
 _DRIVER = BridgeDriver()
-_FEATURES = (Isolation(), Masquerade(), PortMap())
 _PORTS = (
     PortMapping(container_port=80, host_port=8080),
     PortMapping(container_port=53, host_port=53, protocol="udp", host_ip=ip_address("192.0.2.1")),
@@ -175,24 +171,12 @@ def delete_network(combination: Combination) -> list[str]:
     return made.commands()
 
 
-def elements(combination: Combination) -> list[str]:
-    made = scene(combination)
-    made.kernel.nft_apply(RULESET)
-    made.kernel.commands.clear()
-    made.kernel.nft_add_elements([e for f in _FEATURES for e in f.network_elements(made.network)])
-    made.kernel.nft_add_elements(
-        [e for f in _FEATURES for e in f.endpoint_elements(made.network, made.endpoint)]
-    )
-    return made.commands()
-
-
 OPERATIONS: list[tuple[Callable[[Combination], list[str]], tuple[str, ...]]] = [
     (create_network, ("internal", "mtu", "stack", "bridge")),
     (join, ("hairpin", "icc", "internal", "mtu", "stack", "bridge")),
     (hand_over, ("hairpin", "icc", "mtu", "bridge")),
     (leave, ()),
     (delete_network, ("internal", "stack", "bridge")),
-    (elements, ("icc", "internal", "masquerade", "stack", "bridge")),
 ]
 
 
@@ -202,8 +186,6 @@ def same_whatever(operation: Callable[[Combination], list[str]], combination: Co
         combination = combination._replace(mtu="default")  # the bridge keeps the MTU it has
     if operation is delete_network and combination.bridge == "own":
         combination = combination._replace(internal="no", stack="single")  # all goes with the link
-    if operation is elements and combination.internal == "yes":
-        combination = combination._replace(masquerade="true", stack="single")  # nothing leaves or enters
     return combination
 
 

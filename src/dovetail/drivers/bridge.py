@@ -15,7 +15,7 @@ from contextlib import ExitStack
 import msgspec
 
 from dovetail.drivers import bridge_check, sandbox_end
-from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_options
+from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_intent, read_options
 from dovetail.drivers.network_options import settle, uplink_mtu
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
@@ -26,7 +26,7 @@ from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
 from dovetail.model.names import bridge_link, handover_link, host_link, link_alias, parse_alias, short
-from dovetail.model.network import FirewallIntent, Network
+from dovetail.model.network import Network
 
 __all__ = ["BridgeDriver"]
 
@@ -59,20 +59,13 @@ class BridgeDriver:
         if there is not None:
             owner = _owner(there, network)
             adopted = bool(options.bridge) and not owner
-        firewall = FirewallIntent(
-            link=name,
-            masquerade=options.masquerade and not network.internal,
-            icc=options.icc,
-            internal=network.internal,
-            protected=options.protected and not network.internal,
-        )
         return msgspec.structs.replace(
             settle(network, Given(self.name, network.options, KNOWN)),
             link=name,
             adopted=adopted,
             kept=tuple(address for _, address in kernel.addresses(name)) if adopted else (),
             mtu=_mtu(kernel, network, options) or (there.mtu if there is not None and adopted else 0),
-            firewall=firewall,
+            firewall=read_intent(network, name),
         )
 
     def create_network(self, kernel: Kernel, network: Network, store_id: str, undo: ExitStack) -> None:
@@ -101,8 +94,7 @@ class BridgeDriver:
             )  # no router may speak from a container
         if not network.internal:
             _let_host_forward(kernel, network)
-        if any(subnet.subnet.version == _V6 for subnet in network.subnets):
-            kernel.set_sysctl(f"net/ipv6/conf/{network.link}/disable_ipv6", "0")
+        _let_bridge_have_ipv6(kernel, network)
         present = {address for _, address in kernel.addresses(network.link)}
         with kernel.batch():
             for address in _gateway_addresses(network):
@@ -122,7 +114,7 @@ class BridgeDriver:
         if not network.adopted:
             kernel.delete_links([network.link])
             return
-        if not network.internal:
+        if network.firewall is not None and network.firewall.ipv4.translates and not network.internal:
             # without our ruleset nothing keeps packets for 127.0.0.0/8 from coming in by this link
             kernel.set_sysctl(f"net/ipv4/conf/{network.link}/route_localnet", "0")
         for address in _gateway_addresses(network):
@@ -216,14 +208,40 @@ def _owner(link: Link, network: Network) -> bool:
 
 
 def _gateway_addresses(network: Network) -> list[IPInterface]:
-    return [interface_in(s.gateway, s.subnet) for s in network.subnets if s.gateway is not None]
+    """Give the addresses that the bridge itself is to have."""
+    inhibited = _options(network).inhibit_ipv4
+    return [
+        interface_in(s.gateway, s.subnet)
+        for s in network.subnets
+        if s.gateway is not None
+        and not _is_isolated(network, s.subnet.version)
+        and not (inhibited and s.subnet.version == 4)
+    ]
+
+
+def _is_isolated(network: Network, version: int) -> bool:
+    return network.firewall is not None and network.firewall.family(version).mode == "isolated"
+
+
+def _let_bridge_have_ipv6(kernel: Kernel, network: Network) -> None:
+    """Turn IPv6 on for the bridge of a network that has it; off where the network keeps the host out.
+
+    Else the kernel gives it a link-local address, by which host and endpoints reach each other.
+    """
+    key = f"net/ipv6/conf/{network.link}/disable_ipv6"
+    has = _V6 in network.versions
+    if has and not _is_isolated(network, _V6):
+        kernel.set_sysctl(key, "0")
+    elif not network.adopted and _is_isolated(network, _V6 if has else 4):
+        kernel.set_sysctl(key, "1")
 
 
 def _let_host_forward(kernel: Kernel, network: Network) -> None:
     """Turn the host's forwarding on for the families of `network`, and let 127.0.0.1 lead to published ports."""
-    versions = {subnet.subnet.version for subnet in network.subnets}
+    versions = network.versions
     if 4 in versions:
         kernel.set_sysctl("net/ipv4/ip_forward", "1")
+    if 4 in versions and network.firewall is not None and network.firewall.ipv4.translates:
         # a connection to a published port of 127.0.0.1 leaves by the bridge; replies come back for 127.0.0.1.
         # The ruleset drops what arrives from outside for 127.0.0.0/8.
         kernel.set_sysctl(f"net/ipv4/conf/{network.link}/route_localnet", "1")

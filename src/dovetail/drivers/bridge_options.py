@@ -6,27 +6,29 @@ from collections.abc import Mapping
 
 import msgspec
 
+from dovetail.drivers.firewall_options import FIREWALL, read_firewall
 from dovetail.drivers.network_options import ADDRESSED
 from dovetail.drivers.options import Given, Option
+from dovetail.model.firewall import FirewallIntent
 from dovetail.model.names import check_ifname
+from dovetail.model.network import Network
 
-__all__ = ["KNOWN", "BridgeOptions", "read_options"]
+__all__ = ["KNOWN", "BridgeOptions", "read_intent", "read_options"]
 
 KNOWN = {
     **ADDRESSED,
-    "icc": Option("whether endpoints reach each other (true)", ("com.docker.network.bridge.enable_icc",)),
+    **FIREWALL,
     "hairpin": Option(
         "whether an endpoint reaches itself by its published port, under br_netfilter too (true)"
-    ),
-    "masquerade": Option(
-        "whether traffic that leaves the network takes the host's address (true)",
-        ("com.docker.network.bridge.enable_ip_masquerade",),
     ),
     "bridge": Option(
         "name of the Linux bridge; one that exists is adopted and never deleted",
         ("com.docker.network.bridge.name",),
     ),
-    "protected": Option("whether others reach only published ports (as masquerade)"),
+    "inhibit_ipv4": Option(
+        "whether the bridge does without the IPv4 gateway address, which another machine has (false)",
+        ("com.docker.network.bridge.inhibit_ipv4",),
+    ),
 }
 
 
@@ -47,22 +49,30 @@ class BridgeOptions(msgspec.Struct, frozen=True, kw_only=True):
     mtu_is_auto: bool = False
     icc: bool = True
     hairpin: bool = True
-    masquerade: bool = True
     bridge: str = ""
-    protected: bool = True
+    inhibit_ipv4: bool = False
 
 
 def read_options(options: Mapping[str, str], *, ipv6: bool = False) -> BridgeOptions:
     """Read `options`; raises InvalidArgument at ``$.options.KEY``, see `Given`."""
     given = Given("bridge", options, KNOWN)
-    masquerade = given.boolean("masquerade", default=True)
     bridge = given.text("bridge")
     return BridgeOptions(
         mtu=given.mtu(ipv6=ipv6),
         mtu_is_auto=given.mtu_is_auto(),
         icc=given.boolean("icc", default=True),
         hairpin=given.boolean("hairpin", default=True),
-        masquerade=masquerade,
         bridge=check_ifname(bridge, where=given.where("bridge")) if bridge else "",
-        protected=given.boolean("protected", default=masquerade),
+        inhibit_ipv4=given.boolean("inhibit_ipv4", default=False),
     )
+
+
+def read_intent(network: Network, link: str) -> FirewallIntent:
+    """Read what `network`, whose subnets are known, wants of the firewall; raises as `read_firewall`."""
+    given = Given("bridge", network.options, KNOWN)
+    firewall = read_firewall(given, network, link)
+    if not given.boolean("inhibit_ipv4", default=False):
+        return firewall
+    # another machine is the gateway, so nothing leaves by the host
+    ipv4 = msgspec.structs.replace(firewall.ipv4, masquerade=False)
+    return msgspec.structs.replace(firewall, ipv4=ipv4)

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from dovetail.errors import InvalidArgument
 
 __all__ = ["DOCKER", "Given", "Option"]
+
+C = TypeVar("C", bound=str)
 
 DOCKER = "com.docker.network."
 """What Docker's own options begin with; those that a driver does not know are Docker's business."""
@@ -79,11 +81,12 @@ class Given:
             f"{value!r} is not a boolean", where=self.where(name), hint="write true or false"
         )
 
-    def choice(self, name: str, choices: Collection[str], default: str) -> str:
+    def choice(self, name: str, choices: Collection[C], default: C) -> C:
         """Read one of `choices`; empty is the default."""
         value = self.text(name) or default
-        if value in choices:
-            return value
+        for choice in choices:
+            if choice == value:
+                return choice
         raise InvalidArgument(
             f"{value!r} is none of {', '.join(choices)}",
             where=self.where(name),

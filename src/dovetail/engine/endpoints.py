@@ -16,7 +16,8 @@ from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.holdings import Holdings
 from dovetail.engine.ids import endpoint_id as derive_endpoint_id
-from dovetail.errors import AlreadyExists, Conflict, DovetailError, InvalidArgument, NotFound
+from dovetail.engine.ports import settle_ports
+from dovetail.errors import AlreadyExists, Conflict, DovetailError, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint, EndpointSpec
@@ -88,7 +89,7 @@ class Endpoints:
         core = self._core
         with core.tracer.step("ipam", "addresses") as step, core.store.transaction():
             endpoint = self._holdings.take(network, identifier, spec)
-            ports = self._choose(network, endpoint, spec.ports)
+            ports = settle_ports(core, network, endpoint, spec.ports)
             step.detail = {"addresses": " ".join(map(str, endpoint.addresses))}
             core.store.enter_sandbox(
                 msgspec.structs.replace(sandbox, inode=netns.inode, boot_id=core.boot_id)
@@ -244,7 +245,7 @@ class Endpoints:
             before = endpoint
             with ExitStack() as undo:
                 with core.store.transaction():
-                    chosen = self._choose(network, endpoint, ports)
+                    chosen = settle_ports(core, network, endpoint, ports)
                     endpoint = msgspec.structs.replace(endpoint, ports=chosen)
                     self._write_ports(endpoint)
                 undo.callback(self._write_ports, before)
@@ -389,36 +390,10 @@ class Endpoints:
             self._core.store.claim_ports(endpoint.id, endpoint.ports)
             self._core.store.put_endpoint(endpoint)
 
-    def _choose(
-        self, network: Network, endpoint: Endpoint, ports: tuple[PortMapping, ...]
-    ) -> tuple[PortMapping, ...]:
-        """Settle the host ports; in the transaction that claims them, so that nobody chooses the same meanwhile."""
-        if not ports:
-            return ()
-        if network.internal:
-            raise InvalidArgument(f"network {network.name!r} is internal: ports cannot be published")
-        if network.firewall is None:
-            raise InvalidArgument(f"a {network.driver} network cannot publish ports")
-        families = {address.version for address in endpoint.addresses}
-        for mapping in ports:
-            if mapping.host_ip is not None and mapping.host_ip.version not in families:
-                raise InvalidArgument(
-                    f"the endpoint has no IPv{mapping.host_ip.version} address on network {network.name!r},"
-                    f" so {mapping} leads nowhere",
-                    hint="publish on an address of the family that the network has",
-                )
-        published = self._core.store.published_ports()
-        taken = [mapping for holder, mapping in published if holder != endpoint.id]
-        mine = [mapping for holder, mapping in published if holder == endpoint.id]
-        kept = tuple(mapping for mapping in ports if mapping in mine)
-        wanted = tuple(mapping for mapping in ports if mapping not in mine)
-        return kept + self._core.choose_ports(self._core.kernel, wanted, taken)
-
     def _forget_flows(self, endpoint: Endpoint) -> None:
         for mapping in endpoint.ports:
-            if (
-                mapping.protocol == "udp"
-            ):  # a stale UDP flow would go on to the old container for as long as it talks
+            # a stale UDP flow would go on to the old container for as long as it talks
+            if mapping.protocol == "udp" and mapping.host_port:
                 self._core.kernel.flush_conntrack("udp", port=mapping.host_port)
 
     def _known(self, endpoint_id: str) -> Endpoint:

@@ -22,7 +22,7 @@ _FAMILIES = (4, 6)
 
 
 class PortMap:
-    """Elements of ``publishN`` and ``publishN_at``."""
+    """Elements of ``publishN``, ``publishN_at`` and ``openedN``."""
 
     name = "portmap"
 
@@ -31,20 +31,26 @@ class PortMap:
         return ()
 
     def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
-        """Give one element a published port and family that both the mapping and the endpoint have.
+        """Give what each published port is in each family that both the mapping and the endpoint have.
 
-        A port on every address of the host is an element of ``publishN``, on one address of
-        ``publishN_at``, which is looked up first. An internal network publishes nothing.
+        Where addresses are translated, a port on every address of the host is an element of ``publishN``, on
+        one address of ``publishN_at``, which is looked up first. Where the endpoint's own address may be asked
+        (of a routed network by everybody, of one that trusts links by those), its port is an element of
+        ``openedN``, unless it was published for the host alone. An internal network publishes nothing.
         """
-        if network.firewall is None or network.firewall.internal:
+        firewall = network.firewall
+        if firewall is None or firewall.internal:
             return ()
         elements: list[Element] = []
         for version in _FAMILIES:
             target = next((a.ip for a in endpoint.addresses if a.version == version), None)
-            if target is not None:
-                elements += (
-                    _element(mapping, target) for mapping in endpoint.ports if _has_family(mapping, version)
-                )
+            if target is None:
+                continue
+            family = firewall.family(version)
+            opens = family.mode == "routed" or (family.mode == "nat" and bool(firewall.trusted))
+            mappings = [mapping for mapping in endpoint.ports if _has_family(mapping, version)]
+            elements += (_published(m, target) for m in mappings if family.translates and m.host_port)
+            elements += dict.fromkeys(_opened(m, target) for m in mappings if opens and not _is_local(m))
         return elements
 
 
@@ -52,12 +58,20 @@ def _has_family(mapping: PortMapping, version: int) -> bool:
     return mapping.host_ip is None or mapping.host_ip.version == version
 
 
-def _element(mapping: PortMapping, target: IPAddress) -> Element:
+def _is_local(mapping: PortMapping) -> bool:
+    return mapping.host_ip is not None and mapping.host_ip.is_loopback
+
+
+def _published(mapping: PortMapping, target: IPAddress) -> Element:
     key = (mapping.protocol, mapping.host_port)
     data = (target, mapping.container_port)
     if mapping.host_ip is None or mapping.host_ip.is_unspecified:
         return Element(f"publish{target.version}", key, data)
     return Element(f"publish{target.version}_at", (mapping.host_ip, *key), data)
+
+
+def _opened(mapping: PortMapping, target: IPAddress) -> Element:
+    return Element(f"opened{target.version}", (target, mapping.protocol, mapping.container_port))
 
 
 def choose_ports(

@@ -1,95 +1,142 @@
 """The firewall's static text: one table, and sets and maps that networks and endpoints fill.
 
 The text never changes while dovetail runs. A network or an endpoint adds elements (`isolation`,
-`masquerade`, `portmap`), so neither adding one nor a packet's way gets slower with their number.
-nftables 1.0.6 and Linux 5.6 (intervals in concatenations) take it.
+`masquerade`, `portmap`), so neither adding one nor a packet's way gets slower with their number. What
+each set and rule is for stands in its comment, which ``nft list table inet dovetail`` shows too.
+nftables 1.0 and Linux 5.10 (comments of tables, intervals in concatenations) take it.
+
+The only other part is chain ``user``, which holds what the user wrote (`user_rules`). The table's own comment is
+a digest of the text and one of the user's part, so that a dovetail that finds the table of another version or of
+other rules knows it, and replaces it in one transaction together with all elements.
 """
 
 from __future__ import annotations
 
-__all__ = ["RULESET"]
+import hashlib
 
-RULESET = """\
+__all__ = ["RULESET", "ruleset"]
+
+_TEXT = """\
 add table inet dovetail
 delete table inet dovetail
 table inet dovetail {
-    # The bridges of all networks, and each with itself, to tell traffic within one.
-    set bridges { type ifname; }
-    set same_bridge { type ifname . ifname; }
-    # Bridges whose endpoints may not reach each other; that nothing enters or leaves;
-    # that others enter by published ports only.
-    set isolated { type ifname; }
-    set internal { type ifname; }
-    set protected { type ifname; }
+    comment "@MARK@"
 
-    # Subnets of all networks, those that take the host's address outside, and each with itself.
-    set subnets4 { type ipv4_addr; flags interval; }
-    set subnets6 { type ipv6_addr; flags interval; }
-    set masquerade4 { type ipv4_addr; flags interval; }
-    set masquerade6 { type ipv6_addr; flags interval; }
-    set hairpin4 { type ipv4_addr . ipv4_addr; flags interval; }
-    set hairpin6 { type ipv6_addr . ipv6_addr; flags interval; }
+    set bridges { type ifname; comment "bridges of networks"; }
+    set same_bridge { type ifname . ifname; comment "each with itself, to tell what stays within"; }
+    set enclosed { type ifname; comment "those that dovetail made: nothing is behind them but endpoints"; }
+    set isolated { type ifname; comment "those whose endpoints may not reach each other"; }
+    set internal { type ifname; comment "those that nothing enters or leaves"; }
+    set protected4 { type ifname; comment "those that others enter by published ports of the host only"; }
+    set protected6 { type ifname; comment "the same for IPv6"; }
+    set routed4 { type ifname; comment "those that others enter without translation"; }
+    set routed6 { type ifname; comment "the same for IPv6"; }
+    set trusted { type ifname . ifname; comment "links that enter a bridge without translation too"; }
+    set opened4 { type ipv4_addr . inet_proto . inet_service; comment "published ports of endpoints there"; }
+    set opened6 { type ipv6_addr . inet_proto . inet_service; comment "the same for IPv6"; }
 
-    # Published ports: on every address of the host, and on one.
-    map publish4 { type inet_proto . inet_service : ipv4_addr . inet_service; }
-    map publish6 { type inet_proto . inet_service : ipv6_addr . inet_service; }
-    map publish4_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; }
-    map publish6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; }
+    set subnets4 { type ipv4_addr; flags interval; comment "subnets of networks"; }
+    set subnets6 { type ipv6_addr; flags interval; comment "the same for IPv6"; }
+    set masquerade4 { type ipv4_addr; flags interval; comment "those that take the host's address outside"; }
+    set masquerade6 { type ipv6_addr; flags interval; comment "the same for IPv6"; }
+    map source4 { type ipv4_addr : ipv4_addr; flags interval; comment "those that take another address of the host"; }
+    map source6 { type ipv6_addr : ipv6_addr; flags interval; comment "the same for IPv6"; }
+    set hairpin4 { type ipv4_addr . ipv4_addr; flags interval; comment "each that has ports of the host, with itself"; }
+    set hairpin6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
+
+    map publish4 { type inet_proto . inet_service : ipv4_addr . inet_service; comment "of every address of the host"; }
+    map publish6 { type inet_proto . inet_service : ipv6_addr . inet_service; comment "the same for IPv6"; }
+    map publish4_at { type ipv4_addr . inet_proto . inet_service : ipv4_addr . inet_service; comment "of one address"; }
+    map publish6_at { type ipv6_addr . inet_proto . inet_service : ipv6_addr . inet_service; comment "the same for IPv6"; }
 
     # route_localnet on the bridges lets 127.0.0.1 lead to published ports. It would also let others
     # reach what listens on 127.0.0.1, or speak with its voice: such packets come by lo only.
     chain guard {
         type filter hook prerouting priority raw; policy accept;
-        iifname != "lo" ip daddr 127.0.0.0/8 drop
-        iifname != "lo" ip saddr 127.0.0.0/8 drop
+        iifname != "lo" ip daddr 127.0.0.0/8 drop comment "nobody else reaches the host's loopback"
+        iifname != "lo" ip saddr 127.0.0.0/8 drop comment "nobody else speaks with its voice"
     }
 
     chain forward {
         type filter hook forward priority filter; policy accept;
-        iifname != @bridges oifname != @bridges accept
-        ct state established,related accept
-        iifname . oifname @same_bridge goto within
-        iifname @internal drop
-        oifname @internal drop
-        ct status dnat accept
-        oifname @protected drop
+        iifname != @bridges oifname != @bridges accept comment "not ours"
+        jump user comment "the user's own rules come first"
+        ct state established,related accept comment "answers"
+        iifname . oifname @same_bridge goto within comment "from a bridge to itself"
+        iifname @internal drop comment "nothing leaves an internal network"
+        oifname @internal drop comment "nothing enters one"
+        ct status dnat accept comment "published ports of the host"
+        iifname . oifname @trusted jump opened comment "from a trusted link, by the endpoint's own address"
+        meta nfproto ipv4 oifname @protected4 drop comment "nothing else enters a protected network"
+        meta nfproto ipv6 oifname @protected6 drop comment "the same for IPv6"
+        meta nfproto ipv4 oifname @routed4 goto routed comment "by the endpoint's own address"
+        meta nfproto ipv6 oifname @routed6 goto routed comment "the same for IPv6"
     }
 
+    # Filled from the user's files: see chain forward for where it stands.
+    chain user {
+@USER@
+    }
+
+    # What a bridge carries comes here only where bridge-nf-call-iptables is on.
     chain within {
-        ct status dnat accept
-        iifname @isolated drop
+        ct status dnat accept comment "neighbours reach published ports"
+        iifname @isolated drop comment "and nothing else, where they are kept apart"
+    }
+
+    chain opened {
+        ip daddr . meta l4proto . th dport @opened4 accept comment "a published port"
+        ip6 daddr . meta l4proto . th dport @opened6 accept comment "the same for IPv6"
+    }
+
+    chain routed {
+        meta l4proto { icmp, ipv6-icmp } accept comment "echo requests, and what routing needs"
+        jump opened comment "published ports"
+        drop comment "nothing else"
     }
 
     chain prerouting {
         type nat hook prerouting priority dstnat; policy accept;
-        fib daddr type local goto publish
+        fib daddr type local goto publish comment "asked from outside or from an endpoint"
     }
 
     chain output {
         type nat hook output priority -100; policy accept;
-        fib daddr type local goto publish
+        fib daddr type local goto publish comment "asked from the host"
     }
 
-    # The kernel does not route ::1 off the loopback interface, whatever is asked of it.
     chain publish {
-        meta l4proto != { tcp, udp, sctp } return
-        ip6 daddr ::1 return
-        dnat ip to ip daddr . meta l4proto . th dport map @publish4_at
-        dnat ip to meta l4proto . th dport map @publish4
-        dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6_at
-        dnat ip6 to meta l4proto . th dport map @publish6
+        meta l4proto != { tcp, udp, sctp } return comment "nothing else has ports"
+        ip6 daddr ::1 return comment "the kernel does not route it off the loopback interface"
+        ip6 saddr fe80::/10 return comment "nor a link-local address off its link"
+        dnat ip to ip daddr . meta l4proto . th dport map @publish4_at comment "a port of this address"
+        dnat ip to meta l4proto . th dport map @publish4 comment "a port of every address"
+        dnat ip6 to ip6 daddr . meta l4proto . th dport map @publish6_at comment "the same for IPv6"
+        dnat ip6 to meta l4proto . th dport map @publish6 comment "the same for IPv6"
     }
 
-    # Multicast within a bridge comes here too where bridge-nf-call-iptables is on.
+    # What a bridge carries, multicast too, comes here where bridge-nf-call-iptables is on.
     chain postrouting {
         type nat hook postrouting priority srcnat; policy accept;
-        ip daddr { 224.0.0.0/4, 255.255.255.255 } return
-        ip6 daddr ff00::/8 return
-        ip saddr @masquerade4 ip daddr != @subnets4 masquerade
-        ip6 saddr @masquerade6 ip6 daddr != @subnets6 masquerade
-        ct status dnat ip saddr . ip daddr @hairpin4 masquerade
-        ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade
-        ip saddr 127.0.0.0/8 oifname @bridges masquerade
+        ip daddr { 224.0.0.0/4, 255.255.255.255 } return comment "multicast and broadcast stay as they are"
+        ip6 daddr ff00::/8 return comment "the same for IPv6"
+        ct status dnat ip saddr . ip daddr @hairpin4 masquerade comment "the answer must come back by the host"
+        ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade comment "the same for IPv6"
+        ip saddr 127.0.0.0/8 oifname @bridges masquerade comment "the host asked from its loopback"
+        oifname @enclosed return comment "it has not left our networks"
+        ip saddr @masquerade4 ip daddr != @subnets4 masquerade comment "it leaves"
+        ip6 saddr @masquerade6 ip6 daddr != @subnets6 masquerade comment "the same for IPv6"
+        ip daddr != @subnets4 snat ip to ip saddr map @source4 comment "it leaves with an address of its own"
+        ip6 daddr != @subnets6 snat ip6 to ip6 saddr map @source6 comment "the same for IPv6"
     }
 }
 """
+
+
+def ruleset(user_rules: str = "") -> str:
+    """Give the text with `user_rules`, lines of nftables, as chain ``user``."""
+    digests = " ".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in (_TEXT, user_rules))
+    return _TEXT.replace("@USER@", user_rules.rstrip("\n")).replace("@MARK@", digests)
+
+
+RULESET = ruleset()

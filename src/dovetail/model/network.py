@@ -8,6 +8,7 @@ import msgspec
 
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import Route
+from dovetail.model.firewall import FirewallIntent
 
 __all__ = [
     "HOST",
@@ -84,24 +85,6 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
         return self.aux.get(f"DefaultGatewayIPv{self.subnet.version}", self.gateway)
 
 
-class FirewallIntent(msgspec.Struct, frozen=True, kw_only=True):
-    """What a network wants of the firewall, apart from how rules say it.
-
-    link: the host's interface behind which the endpoints are (a bridge).
-    masquerade: traffic that leaves the network takes the host's address.
-    icc: endpoints may reach each other (Docker's ``enable_icc``).
-    internal: nothing enters or leaves.
-    protected: from other networks and other hosts only published ports are reachable
-        (what Docker's gateway mode ``nat`` does).
-    """
-
-    link: str
-    masquerade: bool = True
-    icc: bool = True
-    internal: bool = False
-    protected: bool = True
-
-
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network: endpoints that reach each other directly.
 
@@ -136,3 +119,8 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     face: Face = "cli"
     created: float = 0.0
     status: NetworkStatus = "creating"
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """The IP versions that it has subnets of, 4 first."""
+        return tuple(sorted({subnet.subnet.version for subnet in self.subnets}))

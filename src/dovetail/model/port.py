@@ -22,7 +22,8 @@ class PortMapping(msgspec.Struct, frozen=True, kw_only=True):
 
     `host_ip` None means every address of the host, of both families. `host_port` 0 means that
     one is chosen; with `host_port_end` the first free one from `host_port` to that. Both are
-    settled before anything is programmed: a stored mapping has neither.
+    settled before anything is programmed: a stored mapping has neither, but host port 0 where the
+    container's own address is asked and no port of the host is taken (a routed network).
     """
 
     container_port: int
@@ -35,7 +36,8 @@ class PortMapping(msgspec.Struct, frozen=True, kw_only=True):
         host = f"[{self.host_ip}]:" if self.host_ip and self.host_ip.version == 6 else ""
         host = host or (f"{self.host_ip}:" if self.host_ip else "")
         end = f"-{self.host_port_end}" if self.host_port_end else ""
-        return f"{host}{self.host_port}{end}->{self.container_port}/{self.protocol}"
+        outer = f"{host}{self.host_port}{end}->" if self.host_port else host and f"{host}:"
+        return f"{outer}{self.container_port}/{self.protocol}"
 
     @property
     def host_ports(self) -> range:

@@ -20,6 +20,7 @@ class PortTable(Table):
     def claim_ports(self, endpoint_id: str, ports: tuple[PortMapping, ...]) -> None:
         """Write that `endpoint_id` publishes `ports`, in addition to what it has; all of them or none.
 
+        Those with host port 0, which take none of the host's, are left out.
         An address of one family never clashes with one of the other; ``0.0.0.0`` and ``::`` are all of their
         family. Raises PortInUse naming port and holder.
         """
@@ -27,7 +28,8 @@ class PortTable(Table):
             return
         with self._db.transaction():
             for mapping in ports:
-                self._claim(endpoint_id, mapping)
+                if mapping.host_port:
+                    self._claim(endpoint_id, mapping)
 
     def _claim(self, endpoint_id: str, mapping: PortMapping) -> None:
         rows = self._db.rows(

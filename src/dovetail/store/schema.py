@@ -12,6 +12,7 @@ pool, the ranges of addresses in use, coalesced: two rows never overlap nor touc
 
 from __future__ import annotations
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -79,7 +80,20 @@ def _tell_bindings_more(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE INDEX bindings_by_name ON bindings (name) WHERE name <> ''")
 
 
-MIGRATIONS: tuple[Migration, ...] = (_make_tables, _tell_bindings_more)
+def _tell_families_apart(connection: sqlite3.Connection) -> None:
+    """Say for IPv4 and IPv6 each what a network wants of the firewall, as it was said for both."""
+    for network_id, doc in connection.execute("SELECT id, doc FROM networks").fetchall():
+        network = json.loads(doc)
+        firewall = network.get("firewall")
+        if firewall is None:
+            continue
+        mode = "nat" if firewall.pop("protected", True) or firewall.get("internal") else "nat-unprotected"
+        family = {"mode": mode, "masquerade": firewall.pop("masquerade", True)}
+        firewall.update(ipv4=family, ipv6=family)
+        connection.execute("UPDATE networks SET doc = ? WHERE id = ?", (json.dumps(network), network_id))
+
+
+MIGRATIONS: tuple[Migration, ...] = (_make_tables, _tell_bindings_more, _tell_families_apart)
 VERSION = len(MIGRATIONS)
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any, TypeVar
@@ -246,6 +248,40 @@ class Lab:
             return ""
         return str(peer[0])
 
+    def serve(self, space: Space, *ports: int) -> None:
+        """Let somebody in `space` answer on `ports`, TCP and UDP of both families, with who asked."""
+        for version, kind, port in itertools.product((4, 6), ("tcp", "udp"), ports):
+            listening = space.socket(version, kind)
+            if version == 6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(("", port))
+            if kind == "tcp":
+                listening.listen()
+            thread = threading.Thread(target=_answer, args=(listening, kind), daemon=True)
+            thread.start()
+            self._stack.callback(_hang_up, listening, kind, thread)
+
+    def probe(self, client: Space, address: str, port: int, kind: str = "tcp") -> str:
+        """Let `client` ask what serves at ADDRESS:PORT; gives who it seemed to be, empty where nobody answers."""
+        with client.socket(ip_address(address).version, kind) as asking:
+            asking.settimeout(self.patience_s)
+            try:
+                asking.connect((address, port))
+                if kind == "udp":
+                    asking.send(b"who")
+                return asking.recv(64).decode()
+            except OSError:
+                return ""
+
+    def probe_all(self, probes: Sequence[tuple[Space, str, int, str]], wanted: Sequence[str]) -> list[str]:
+        """Probe all at once, as silence takes its time; what should have answered and did not is asked again."""
+        with ThreadPoolExecutor(len(probes)) as pool, self.impatient():
+            seen = list(pool.map(lambda probe: self.probe(*probe), probes))
+        return [
+            self.probe(*probe) if want and not got else got
+            for probe, want, got in zip(probes, wanted, seen, strict=True)
+        ]
+
     def hand_frames_to_firewall(self, *, on: bool) -> None:
         """Set what br_netfilter sets to 1 when it is loaded, and Docker keeps there."""
         for name in ("bridge-nf-call-iptables", "bridge-nf-call-ip6tables"):
@@ -263,6 +299,30 @@ class Lab:
         """Say whether an echo request is answered."""
         command = ("nsenter", f"--net={client.path}", "ping", "-c1", f"-W{wait_s}", address)
         return " 1 received" in self.host.run(*command, check=False)
+
+
+def _answer(listening: socket.socket, kind: str) -> None:
+    while True:
+        try:
+            if kind == "tcp":
+                accepted, peer = listening.accept()
+                with accepted:
+                    accepted.sendall(str(peer[0]).encode())
+            else:
+                _, peer = listening.recvfrom(16)
+                if not peer:  # hung up
+                    return
+                with contextlib.suppress(OSError):  # there may be no way back
+                    listening.sendto(str(peer[0]).encode(), peer)
+        except OSError:
+            return
+
+
+def _hang_up(listening: socket.socket, kind: str, thread: threading.Thread) -> None:
+    with contextlib.suppress(OSError):  # an unconnected UDP socket says ENOTCONN and wakes up all the same
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+    listening.close()
 
 
 @pytest.fixture

@@ -62,11 +62,25 @@ def test_who_leaves_a_network_takes_the_hosts_address(lab: Any, version: int, ki
 
 @by_commands_too
 @both
-def test_without_masquerade_the_container_is_seen_as_it_is_and_can_be_reached(lab: Any, version: int) -> None:
+def test_without_masquerade_the_container_is_seen_as_it_is(lab: Any, version: int) -> None:
     inside = lab.container(lab.network(masquerade="false"), 2)
 
     assert lab.ask(inside, OUTSIDE[version], 80, lab.outside) == at(1, 2, version)
-    assert lab.ask(lab.outside, at(1, 2, version), 80, inside) == OUTSIDE[version]
+
+
+@both
+@pytest.mark.parametrize("frames_to_firewall", [False, True])
+def test_what_a_neighbour_routes_on_has_not_left_and_is_seen_as_it_is(
+    lab: Any, version: int, frames_to_firewall: bool
+) -> None:
+    lab.hand_frames_to_firewall(on=frames_to_firewall)
+    network = lab.network()
+    inside, router = lab.container(network, 2), lab.container(network, 3)
+    beyond, length = ("198.51.100.1", 32) if version == 4 else ("2001:db8::1", 128)
+    lab.sh(f"ip addr add {beyond}/{length} dev lo", router)
+    lab.sh(f"ip route add {beyond}/{length} via {at(1, 3, version)}", inside)
+
+    assert lab.ask(inside, beyond, 80, router) == at(1, 2, version)
 
 
 @by_commands_too
@@ -149,7 +163,7 @@ def test_a_port_that_is_withdrawn_leads_nowhere(lab: Any) -> None:
 def test_an_internal_network_is_entered_and_left_by_nobody_but_the_host(lab: Any, version: int) -> None:
     closed = lab.network(internal=True)
     inside, neighbour = lab.container(closed, 2), lab.container(closed, 3)
-    other = lab.container(lab.network(2, masquerade="false"), 2)
+    other = lab.container(lab.network(2, protected="false"), 2)
     assert "default" not in lab.sh("ip route; ip -6 route", inside)
     lab.sh(f"ip route add default via {GATEWAY[version]}", inside)
 

@@ -8,7 +8,7 @@ import pytest
 
 from dovetail.drivers.bridge import BridgeDriver
 from dovetail.drivers.protocol import Driver
-from dovetail.errors import AlreadyExists, Conflict, KernelError, NotFound
+from dovetail.errors import AlreadyExists, Conflict, InvalidArgument, KernelError, NotFound
 from dovetail.kernel.protocol import LinkSpec
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.endpoint import Endpoint, Owner
@@ -85,14 +85,42 @@ def test_planning_decides_link_and_firewall_and_changes_nothing(
     assert kernel.mutations == 0
 
 
-def test_an_internal_network_is_neither_masqueraded_nor_protected(
+def test_planning_says_what_cannot_be(driver: Driver, kernel: RecordingKernel) -> None:
+    with pytest.raises(InvalidArgument, match="only an internal network can be isolated"):
+        driver.plan_network(kernel, a_network(gateway_mode_ipv4="isolated"), STORE)
+
+
+def test_the_bridge_of_an_isolated_network_has_no_address(driver: Driver, kernel: RecordingKernel) -> None:
+    modes = {"gateway_mode_ipv4": "isolated", "gateway_mode_ipv6": "isolated"}
+    network = create(driver, kernel, a_network(internal=True, **modes))
+
+    assert kernel.addresses(network.link) == []
+    assert kernel.sysctl(f"net/ipv6/conf/{network.link}/disable_ipv6") == "1"
+
+
+def test_a_network_is_isolated_in_one_family_only(driver: Driver, kernel: RecordingKernel) -> None:
+    network = create(driver, kernel, a_network(internal=True, gateway_mode_ipv4="isolated"))
+
+    assert [address.version for _, address in kernel.addresses(network.link)] == [6]
+    assert kernel.sysctl(f"net/ipv6/conf/{network.link}/disable_ipv6") == "0"
+
+
+def test_a_bridge_without_the_ipv4_gateway_keeps_that_of_ipv6(
     driver: Driver, kernel: RecordingKernel
 ) -> None:
-    firewall = driver.plan_network(kernel, a_network(internal=True), STORE).firewall
+    network = create(driver, kernel, a_network(inhibit_ipv4="true"))
 
-    assert firewall == FirewallIntent(
-        link="dv-abababababab", masquerade=False, internal=True, protected=False
-    )
+    assert [address.version for _, address in kernel.addresses(network.link)] == [6]
+    assert network.subnets[0].gateway == ip_address("10.88.0.1"), "another machine has it"
+
+
+def test_a_routed_network_leaves_loopback_addresses_on_the_loopback_interface(
+    driver: Driver, kernel: RecordingKernel
+) -> None:
+    network = create(driver, kernel, a_network(gateway_mode_ipv4="routed"))
+
+    assert kernel.sysctl("net/ipv4/ip_forward") == "1"
+    assert kernel.sysctl(f"net/ipv4/conf/{network.link}/route_localnet") == "0"
 
 
 def test_creating_twice_changes_nothing_the_second_time(driver: Driver, kernel: RecordingKernel) -> None:

@@ -6,6 +6,7 @@ that `CONTENT` expects; `dump` at the end of this file writes it.
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import sys
@@ -13,10 +14,12 @@ import threading
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dovetail.errors import StoreError
 from dovetail.model.endpoint import Endpoint, Owner
+from dovetail.model.firewall import FamilyIntent, FirewallIntent
 from dovetail.model.network import Network, Subnet
 from dovetail.model.pool import Address, Pool
 from dovetail.model.port import parse_publish
@@ -127,6 +130,32 @@ def test_a_file_of_each_version_becomes_one_of_this_version(version: int, path: 
     assert store._db.rows("PRAGMA integrity_check") == [("ok",)]
     store.close()
     assert shape(path) == shape(fresh)
+
+
+@pytest.mark.parametrize(
+    ("before", "family"),
+    [
+        ({}, FamilyIntent()),
+        ({"masquerade": False}, FamilyIntent(masquerade=False)),
+        ({"protected": False}, FamilyIntent(mode="nat-unprotected")),
+        ({"protected": False, "masquerade": False, "internal": True}, FamilyIntent(masquerade=False)),
+    ],
+)
+def test_a_network_of_version_2_wants_the_same_of_the_firewall_for_each_family(
+    before: dict[str, bool], family: FamilyIntent, path: str
+) -> None:
+    firewall = {"link": "dv-1", "masquerade": True, "icc": False, "internal": False, "protected": True, **before}
+    load(path, (FIXTURES / "v2.sql").read_text())
+    connection = opened(path)
+    connection.execute("UPDATE networks SET doc = json_set(doc, '$.firewall', json(?))", (json.dumps(firewall),))
+    connection.close()
+
+    store = SqliteStore(path)
+
+    internal = bool(before.get("internal"))
+    expected = FirewallIntent(link="dv-1", icc=False, internal=internal, ipv4=family, ipv6=family)
+    assert store.networks() == [msgspec.structs.replace(NETWORK, firewall=expected)]
+    store.close()
 
 
 def test_a_newer_file_is_refused_and_left_alone(store: SqliteStore, path: str) -> None:
