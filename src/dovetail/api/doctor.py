@@ -221,10 +221,15 @@ def _links(engine: Engine) -> Iterator[Check]:
 
 
 def _clashes(engine: Engine) -> Iterator[Check]:
-    """Look for routes of the host that came after a network and lead somewhere else with its addresses."""
+    """Look for routes of the host that came after a network and lead somewhere else with its addresses.
+
+    A network that the host is no gateway of may be on a wire that it has a route to.
+    """
     found = []
     routes = [route for route in engine.kernel.routes() if route.destination.prefixlen]
     for network in engine.networks.all():
+        if not engine.core.driver(network.driver).is_gateway:
+            continue
         for subnet in network.subnets:
             found += [
                 f"{subnet.subnet} of network {network.name} overlaps the route {route.destination} dev {route.link}"

@@ -125,7 +125,10 @@ class BindingView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
-    """A network with its subnets, their use, its endpoints, and the faces that know it by an id of their own."""
+    """A network with its subnets, their use, its endpoints, and the faces that know it by an id of their own.
+
+    parent: the host's link that its endpoints are on (macvlan, ipvlan). link: the host's interface in it.
+    """
 
     id: str
     name: str
@@ -139,6 +142,7 @@ class NetworkView(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     options: dict[str, str] = {}
     labels: dict[str, str] = {}
+    parent: str = ""
     link: str = ""
     adopted: bool = False
     mtu: int = 0
@@ -300,6 +304,7 @@ def network_view(engine: Engine, network: Network) -> NetworkView:
         routes=network.routes,
         options=network.options,
         labels=network.labels,
+        parent=network.parent,
         link=network.link,
         adopted=network.adopted,
         mtu=network.mtu,

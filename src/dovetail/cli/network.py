@@ -266,6 +266,7 @@ def _describe(view: NetworkView) -> str:
             "made by": view.face,
             "known as": ", ".join(map(_binding, view.bindings)),
             "internal": "yes" if view.internal else "",
+            "parent": view.parent,
             "link": f"{view.link} (adopted)" if view.adopted else view.link,
             "mtu": str(view.mtu or ""),
             "routes": ", ".join(map(format_route, view.routes)),

@@ -39,6 +39,8 @@ def _network(network: NetworkView) -> Branch:
     words = [f"network {known(network.name, sorted(names))}", f"({network.driver}"]
     words[-1] += ", internal)" if network.internal else ")"
     words += [str(subnet.subnet) for subnet in network.subnets]
+    if network.parent:
+        words.append(f"parent {network.parent}")
     if network.link:
         words.append(f"link {network.link}")
     if network.status != "active":

@@ -3,6 +3,8 @@ from __future__ import annotations
 import pytest
 
 from dovetail.api.doctor import examine
+from dovetail.kernel.protocol import Dummy, LinkSpec
+from dovetail.model.addresses import parse_interface
 from dovetail.model.names import link_alias
 
 
@@ -105,6 +107,27 @@ def test_a_link_of_ours_that_nobody_owns_is_an_orphan(sound):
     check = verdicts(sound)["orphans"]
     assert check.verdict == "warning"
     assert "dvhffffffffffff" in check.detail
+
+
+def test_a_route_that_leads_elsewhere_matters_where_the_host_is_the_gateway(sound):
+    sound.kernel.add_link(LinkSpec("up0", up=True), Dummy())
+    sound.kernel.add_address("up0", parse_interface("10.77.0.1/24"))
+    lan = {
+        "name": "lan",
+        "driver": "macvlan",
+        "subnets": [{"subnet": "10.77.0.0/24"}],
+        "options": {"parent": "up0"},
+    }
+    assert sound("POST", "/v1/networks", lan).status == 201
+    assert verdicts(sound)["pools"].verdict == "ok", "the wire that both are on"
+
+    sound.kernel.add_address("up0", parse_interface("10.88.0.9/24"))
+
+    check = verdicts(sound)["pools"]
+    assert (check.verdict, check.detail) == (
+        "warning",
+        "10.88.0.0/24 of network web overlaps the route 10.88.0.0/24 dev up0",
+    )
 
 
 def test_a_check_that_cannot_run_does_not_stop_the_others(sound, monkeypatch):

@@ -37,9 +37,10 @@ class Rig(NamedTuple):
         }
 
     def kernel_state(self) -> tuple[object, ...]:
-        """Give what the recorded host has now."""
-        links = sorted(link._replace(ifindex=0, peer_ifindex=0, master=0) for link in self.kernel.links())
-        return links, self.kernel.addresses(), self.kernel.nft_elements()
+        """Give what the recorded host has now, and the namespace of the container that `attach` attaches."""
+        with self.kernel.inside(self.kernel.open_netns("/run/netns/c1")) as inner:
+            inside = [link.name for link in inner.links()], inner.addresses()
+        return _links(self.kernel), self.kernel.addresses(), self.kernel.nft_elements(), inside
 
     def attach(
         self, container: str = "c1", ifname: str = "eth0", publish: str = "", network: str = "web"
@@ -55,6 +56,11 @@ class Rig(NamedTuple):
             netns=netns,
             sandbox=Sandbox(id=container, name=container, netns=f"/run/netns/{container}", face="cni"),
         )
+
+
+def _links(kernel: RecordingKernel) -> list[object]:
+    gone = {"ifindex": 0, "peer_ifindex": 0, "parent_ifindex": 0, "master": 0}
+    return sorted((link._replace(**gone) for link in kernel.links()), key=lambda link: link.name)
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 
 from dovetail.engine.trace import Step
 from dovetail.errors import DovetailError, KernelError
+from dovetail.kernel.protocol import Dummy, LinkSpec
 from dovetail.model.addresses import parse_subnet
 from dovetail.model.network import NetworkSpec, SubnetSpec
 
@@ -29,6 +30,25 @@ def _create(rig: Any) -> None:
     rig.engine.networks.create(_spec())
 
 
+def _card(rig: Any) -> None:
+    rig.kernel.add_link(LinkSpec("up0", up=True), Dummy())
+
+
+def _create_on_parent(rig: Any, driver: str, **options: str) -> None:
+    spec = _spec()
+    rig.engine.networks.create(
+        NetworkSpec(name="web", driver=driver, subnets=spec.subnets, options={"parent": "up0.10", **options})
+    )
+
+
+def _create_macvlan(rig: Any) -> None:
+    _create_on_parent(rig, "macvlan", host_access="true")
+
+
+def _create_ipvlan(rig: Any) -> None:
+    _create_on_parent(rig, "ipvlan", mode="l3")
+
+
 def _attach(rig: Any) -> None:
     rig.attach(publish="8080:80")
 
@@ -36,6 +56,14 @@ def _attach(rig: Any) -> None:
 _OPERATIONS: dict[str, tuple[tuple[Callable[[Any], None], ...], Callable[[Any], None]]] = {
     "create network": ((), _create),
     "attach": ((_create,), _attach),
+    "create macvlan network": ((_card,), _create_macvlan),
+    "create ipvlan network": ((_card,), _create_ipvlan),
+    "create network without a parent": (
+        (),
+        lambda rig: rig.engine.networks.create(NetworkSpec(name="web", driver="macvlan")),
+    ),
+    "attach to macvlan": ((_card, _create_macvlan), lambda rig: rig.attach()),
+    "attach to ipvlan": ((_card, _create_ipvlan), lambda rig: rig.attach()),
     "create sandbox": ((), lambda rig: rig.engine.sandboxes.create("box")),
 }
 
