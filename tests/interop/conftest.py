@@ -310,7 +310,8 @@ class ContainerRuntime:
 class Dockerd(ContainerRuntime):
     """A real dockerd in a private host."""
 
-    def __init__(self, host: PrivateHost) -> None:
+    def __init__(self, host: PrivateHost, *options: str) -> None:
+        """Write its command line; `options` are of dockerd."""
         base = host.dir / "docker"
         base.mkdir()
         self._socket = f"unix://{base / 'docker.sock'}"
@@ -319,6 +320,7 @@ class Dockerd(ContainerRuntime):
         self._daemon = (
             *("dockerd", "--data-root", str(base / "data"), "--exec-root", str(base / "exec")),
             *("-H", self._socket, "--pidfile", str(self._pidfile), "--cgroup-parent", f"/{host.cgroup}"),
+            *options,
         )
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -450,17 +452,23 @@ def _make_rootfs(private_host: PrivateHost) -> Path:
 
 
 @pytest.fixture
-def dockerd(private_host: PrivateHost, rootfs: Path) -> Dockerd:
-    """A dockerd, with image ``bb``: busybox and ``/www/index.html``."""
-    return _start_dockerd(private_host, rootfs)
+def make_dockerd(private_host: PrivateHost, rootfs: Path) -> Callable[..., Dockerd]:
+    """Give what starts a dockerd with options of its own, with image ``bb``: busybox and ``/www/index.html``."""
+    return lambda *options: _start_dockerd(private_host, rootfs, *options)
 
 
-def _start_dockerd(private_host: PrivateHost, rootfs: Path) -> Dockerd:
+def _start_dockerd(private_host: PrivateHost, rootfs: Path, *options: str) -> Dockerd:
     _need("dockerd", "docker")
-    made = Dockerd(private_host)
+    made = Dockerd(private_host, *options)
     made.start()
     made("import", str(rootfs), "bb")
     return made
+
+
+@pytest.fixture
+def dockerd(make_dockerd: Callable[..., Dockerd]) -> Dockerd:
+    """A dockerd, with image ``bb``."""
+    return make_dockerd()
 
 
 @pytest.fixture(scope="module")
