@@ -35,7 +35,7 @@ class Subnets:
 
         A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM. A gateway that
         is not given is chosen only where the host is it; where it is not, a subnet that is given may be that of
-        a wire which the host has a route to. The host's own addresses on such a wire are reserved as well.
+        a wire which the host has a route to. The host's own addresses on such a wire are reserved then.
         """
         if not driver.addressed:
             return ()
@@ -62,7 +62,9 @@ class Subnets:
             clear = routes if driver.is_gateway or each.subnet is None else []
             chosen = driver.is_gateway and each.version not in without
             held = self._hold_one(ipam, network, each, clear, chosen=chosen)
-            subnets.append(self._reserve_host(ipam, network, held, hosts))
+            if isinstance(driver, OnParent):
+                held = self._reserve_host(ipam, network, self._reserve_hosts_own(ipam, network, held), hosts)
+            subnets.append(held)
         return tuple(subnets)
 
     def _hold_one(
@@ -82,6 +84,17 @@ class Subnets:
         return Subnet(
             subnet=pool.subnet, gateway=gateway, ip_range=pool.ip_range, aux=spec.aux, pool_id=pool.id
         )
+
+    def _reserve_hosts_own(self, ipam: IpamDriver, network: Network, subnet: Subnet) -> Subnet:
+        """Reserve the addresses that the host has in a subnet already, by the names of their links."""
+        aux = dict(subnet.aux)
+        for link, interface in self._core.kernel.addresses():
+            address = interface.ip
+            if address not in subnet.subnet or address in {subnet.gateway, *aux.values()}:
+                continue
+            ipam.request_address(subnet.pool_id, AddressRequest(kind="aux", owner=network.id, address=address))
+            aux[link if link not in aux else f"{link} {address}"] = address
+        return msgspec.structs.replace(subnet, aux=aux)
 
     @staticmethod
     def _reserve_host(

@@ -44,7 +44,28 @@ def test_a_network_is_on_the_hosts_own_wire_and_takes_no_gateway(rig: Any) -> No
     network = create(rig, "lan", "10.5.0.0/24")
 
     assert [subnet.gateway for subnet in network.subnets] == [None]
-    assert rig.store.addresses() == []
+
+
+def test_addresses_that_the_host_has_on_the_wire_are_nobody_elses(rig: Any) -> None:
+    rig.kernel.add_address("up0", parse_interface("10.5.0.2/24"))
+    rig.kernel.add_address("up0", parse_interface("10.9.0.3/24"))
+
+    network = create(rig, "lan", "10.5.0.0/24")
+
+    reserved = {"up0": parse_address("10.5.0.1"), "up0 10.5.0.2": parse_address("10.5.0.2")}
+    assert network.subnets[0].aux == reserved
+    rig.attach(network="lan")
+    assert [str(a) for e in rig.engine.endpoints.all() for a in e.addresses] == ["10.5.0.3/24"]
+
+
+def test_a_host_that_is_the_gateway_itself_holds_its_address_once(rig: Any) -> None:
+    spec = SubnetSpec(subnet=parse_subnet("10.5.0.0/24"), gateway=parse_address("10.5.0.1"))
+    network = rig.engine.networks.create(
+        NetworkSpec(name="lan", driver="macvlan", subnets=(spec,), options={"parent": "up0"})
+    )
+
+    assert network.subnets[0].aux == {}
+    assert [(str(row.address), row.kind) for row in rig.store.addresses()] == [("10.5.0.1", "gateway")]
 
 
 def test_a_bridge_on_the_hosts_own_wire_is_refused_as_ever(rig: Any) -> None:
@@ -122,7 +143,7 @@ def test_a_parent_is_macvlans_or_ipvlans(rig: Any) -> None:
 def test_the_hosts_address_is_reserved_and_given_back(rig: Any) -> None:
     network = create(rig, "lan", "10.5.0.0/24", ip_range="10.5.0.128/25", host_access="true")
 
-    assert network.subnets[0].aux == {"host": parse_address("10.5.0.128")}
+    assert network.subnets[0].aux["host"] == parse_address("10.5.0.128")
     rig.attach(network="lan")
     assert [str(a) for e in rig.engine.endpoints.all() for a in e.addresses] == ["10.5.0.129/24"]
     for endpoint in rig.engine.endpoints.all():
@@ -154,7 +175,7 @@ def test_ports_cannot_be_published_and_nothing_is_left(rig: Any) -> None:
         rig.attach(network="lan", publish="8080:80")
 
     assert rig.engine.endpoints.all() == []
-    assert rig.store.addresses() == []
+    assert [row.kind for row in rig.store.addresses()] == ["aux"]
 
 
 def test_after_a_reboot_the_vlan_and_the_hosts_interface_come_back(rig: Any) -> None:
