@@ -2,7 +2,10 @@
 
 A pool is either Docker's to have (held for ``docker`` until CreateNetwork takes it over) or the
 pool of a network that exists, asked for with ``--ipam-opt dovetail.network=NAME``. The id of the
-second kind begins with ``shared:``; giving it back takes nothing from the network.
+second kind begins with ``shared:``; giving it back takes nothing from the network, which counts those
+who use it by its bindings. A Docker Engine that starts anew is given an id that begins with ``again:``. To
+give that back does not delete the network either: dockerd does it where the replay of one address fails, and goes on
+using network and pool (cnm.md §2.3).
 """
 
 from __future__ import annotations
@@ -32,11 +35,14 @@ ANY_POOLS = (_ANY_V4, "::/0")
 """Stand for "no pool in particular": Docker's null IPAM says it, and so do we, see `IpamDriver._shared`."""
 
 _SHARED = "shared:"
+_AGAIN = "again:"
 _DOCKER = "docker"
 _FACE: Face = "docker"
 _LOOP_S = 5.0
 _LOOP_TIMES = 8
 _GATEWAY = "com.docker.network.gateway"  # netlabel.Gateway, moby daemon/libnetwork/netlabel/labels.go
+_NAME = "com.docker.network.endpoint.name"  # of the container; Docker 29 and later
+_NAME_MAX = 255
 
 
 class IpamDriver:
@@ -79,7 +85,8 @@ class IpamDriver:
             )
         except PoolOverlap as exc:
             raise self._with_owner(exc, subnet) from exc
-        return wire.PoolReply(pool_id=pool.id, pool=str(pool.subnet))
+        again = self._engine.addresses.is_claimed_again(pool.id)
+        return wire.PoolReply(pool_id=_AGAIN + pool.id if again else pool.id, pool=str(pool.subnet))
 
     def _shared(
         self, network: Network, asked: IPNetwork | None, ip_range: IPNetwork | None, *, v6: bool
@@ -103,10 +110,11 @@ class IpamDriver:
             self._refuse_loop(network, subnet)
         elif asked is None and self._is_routed(subnet.subnet):
             answer = parse_subnet(_ANY_V4)
-        data = {}
+        self._engine.addresses.claim_again(subnet.pool_id)
+        gateway = ANY_POOLS[v6]  # says that there is none, and keeps an engine before 28 from asking for one
         if subnet.gateway is not None:
-            data[_GATEWAY] = str(interface_in(subnet.gateway, subnet.subnet))
-        return wire.PoolReply(pool_id=_SHARED + subnet.pool_id, pool=str(answer), data=data)
+            gateway = str(interface_in(subnet.gateway, subnet.subnet))
+        return wire.PoolReply(pool_id=_SHARED + subnet.pool_id, pool=str(answer), data={_GATEWAY: gateway})
 
     def _is_routed(self, subnet: IPNetwork) -> bool:
         routes = (route.destination for route in self._engine.kernel.routes())
@@ -135,13 +143,17 @@ class IpamDriver:
 
     def release_pool(self, request: wire.ReleasePoolRequest) -> None:
         """Give a pool back, with the network that was made on it for Docker; a shared one is left alone."""
-        if not request.pool_id.startswith(_SHARED):
-            self._engine.addresses.release_pool(request.pool_id, _DOCKER)
-            self._engine.networks.disown(_FACE, request.pool_id)
+        again = request.pool_id.startswith(_AGAIN)
+        pool_id = request.pool_id.removeprefix(_AGAIN)
+        if pool_id.startswith(_SHARED):
+            return
+        self._engine.addresses.release_pool(pool_id, _DOCKER)
+        if not again:
+            self._engine.networks.disown(_FACE, pool_id)
 
     def request_address(self, request: wire.RequestAddressRequest) -> wire.RequestAddressReply:
         """Hold an address: the one asked for or none; a substitute is never given."""
-        pool_id = request.pool_id.removeprefix(_SHARED)
+        pool_id = _plain(request.pool_id)
         asked = parse_address(request.address, where="$.Address") if request.address else None
         kind = request.options.get("RequestAddressType", "")
         if request.pool_id.startswith(_SHARED):
@@ -151,6 +163,7 @@ class IpamDriver:
         interface = self._engine.addresses.request(
             pool_id,
             AddressRequest(kind="gateway" if kind == _GATEWAY else "docker", owner=_DOCKER, address=asked),
+            name=request.options.get(_NAME, "")[:_NAME_MAX],
         )
         return wire.RequestAddressReply(address=str(interface))
 
@@ -175,7 +188,12 @@ class IpamDriver:
     def release_address(self, request: wire.ReleaseAddressRequest) -> None:
         """Give an address back; one that Docker does not hold (any more) is left alone."""
         address = parse_address(request.address, where="$.Address")
-        self._engine.addresses.release(request.pool_id.removeprefix(_SHARED), address, _DOCKER)
+        self._engine.addresses.release(_plain(request.pool_id), address, _DOCKER)
+
+
+def _plain(pool_id: str) -> str:
+    """Give our id of a pool for the one that Docker was given."""
+    return pool_id.removeprefix(_SHARED).removeprefix(_AGAIN)
 
 
 def _subnet(text: str, *, v6: bool, where: str) -> IPNetwork | None:

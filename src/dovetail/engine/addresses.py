@@ -10,11 +10,13 @@ from dovetail.engine.core import Core
 from dovetail.engine.subnets import DOCKER
 from dovetail.errors import AddressInUse, NotFound
 from dovetail.model.addresses import IPAddress, IPInterface, interface_in
-from dovetail.model.pool import AddressRequest, Pool, PoolRequest
+from dovetail.model.names import short
+from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest
 
 __all__ = ["Addresses"]
 
 _IPAM = "local"
+_NAMES = 1024  # of containers that Docker is about to make endpoints for
 
 
 class Addresses:
@@ -22,23 +24,30 @@ class Addresses:
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self._began = core.now()
         self._replay: set[tuple[str, IPAddress]] = set()
         self._replay_pools: set[str] = set()
+        self._replayed_pools: set[str] = set()
         self._replay_since = 0.0
         self._replay_lock = threading.Lock()
+        self._names: dict[tuple[str, IPAddress], str] = {}
 
     def begin_replay(self) -> None:
         """Let a Docker Engine that starts anew ask once more for what it holds.
 
         dockerd repeats RequestPool and RequestAddress for its networks and endpoints after Plugin.Activate
-        (cnm.md §2.3), with nothing that marks the end. Each held pool and address may be claimed once.
+        (cnm.md §2.3), with nothing that marks the end. Each pool and address that it holds may be claimed once,
+        an address only after its pool.
         """
-        with self._core.store.transaction():
-            pools = [pool.id for pool in self._core.store.pools()]
-            rows = self._core.store.addresses()
-            endpoints = {e.id for e in self._core.store.endpoints() if e.owner.face == "docker"}
+        store = self._core.store
+        with store.transaction():
+            owners = {DOCKER, *(b.network_id for b in store.bindings() if b.face == "docker")}
+            pools = [pool.id for pool in store.pools() if pool.owner in owners]
+            rows = store.addresses()
+            endpoints = {e.id for e in store.endpoints() if e.owner.face == "docker"}
         with self._replay_lock:
             self._replay_pools = set(pools)
+            self._replayed_pools = set()
             self._replay_since = self._core.now()
             self._replay = {
                 (row.pool_id, row.address)
@@ -51,8 +60,8 @@ class Addresses:
 
         One that is asked for may be the subnet of a wire that the host is on too, for endpoints on that wire:
         whether it clashes with a route is seen when the network is made. A replayed request gets the pool that
-        is held, and so does one for a pool that Docker has asked for and has not used: it never got the reply
-        (its retry is empty), and so does not know that it holds it.
+        is held. So does one for a pool that Docker has asked a daemon before this one for, or long ago, and has not
+        used: it never got the reply (its retry is empty), and so does not know that it holds it.
         """
         core = self._core
         with core.tracer.step("ipam", "request pool", subnet=str(request.subnet or "any")):
@@ -60,11 +69,28 @@ class Addresses:
                 for pool in core.store.pools():
                     asked = (request.space, request.subnet, request.ip_range)
                     same = (pool.space, pool.subnet, pool.ip_range) == asked
-                    if same and (self._replayed(pool.id) or self._unused(pool, request.owner)):
+                    if same and (self.claim_again(pool.id) or self._unused(pool, request.owner)):
                         return pool
             chosen = request.subnet is None
             routes = [route.destination for route in core.kernel.routes()] if chosen else []
-            return core.ipam(_IPAM).request_pool(request, routes=routes)
+            pool = core.ipam(_IPAM).request_pool(request, routes=routes)
+            with self._replay_lock:
+                self._replayed_pools.discard(pool.id)
+            return pool
+
+    def claim_again(self, pool_id: str) -> bool:
+        """Note that Docker, started anew, asks for a pool that it held; False where there is none to ask for."""
+        with self._replay_lock:
+            if pool_id not in self._replay_pools:
+                return False
+            self._replay_pools.discard(pool_id)
+            self._replayed_pools.add(pool_id)
+        return True
+
+    def is_claimed_again(self, pool_id: str) -> bool:
+        """Say whether Docker, started anew, has asked for a pool that it held."""
+        with self._replay_lock:
+            return pool_id in self._replayed_pools
 
     def pool(self, pool_id: str) -> Pool:
         """Find a pool; raises NotFound."""
@@ -91,25 +117,61 @@ class Addresses:
             if pool is not None and pool.owner == owner:
                 self._core.ipam(_IPAM).release_pool(pool_id)
 
-    def request(self, pool_id: str, request: AddressRequest) -> IPInterface:
-        """Hold an address."""
+    def request(self, pool_id: str, request: AddressRequest, *, name: str = "") -> IPInterface:
+        """Hold an address. name: of the container that it is for, which the endpoint is then called by (`name_of`)."""
         with self._core.tracer.step("ipam", "request address", pool=pool_id) as step:
             if request.address is not None and self._replayed_address(pool_id, request.address):
                 return interface_in(request.address, self.pool(pool_id).subnet)
             with self._core.store.transaction():
-                if request.kind == "docker" and request.address is not None:
-                    self._refuse_taken(pool_id, request.address)
+                self.refuse_taken(pool_id, request)
                 interface = self._core.ipam(_IPAM).request_address(pool_id, request)
             step.detail = {**step.detail, "address": str(interface)}
+            if name:
+                self._remember(pool_id, interface.ip, name)
             return interface
 
-    def _refuse_taken(self, pool_id: str, address: IPAddress) -> None:
-        """Refuse an address of another container: both are Docker's, so IPAM could not tell them apart."""
-        row = self._core.store.address(pool_id, address)
-        if row is not None and row.owner == DOCKER:
-            raise AddressInUse(
-                f"address {address} is in use by a Docker container", hint="choose another address"
+    def _remember(self, pool_id: str, address: IPAddress, name: str) -> None:
+        with self._replay_lock:
+            if len(self._names) >= _NAMES:  # those whose endpoints never came
+                self._names.pop(next(iter(self._names)))
+            self._names[pool_id, address] = name
+
+    def name_of(self, pool_id: str, address: IPAddress) -> str:
+        """Give, once, the name of the container that an address was requested for; empty where it was not said."""
+        with self._replay_lock:
+            return self._names.pop((pool_id, address), "")
+
+    def refuse_taken(self, pool_id: str, request: AddressRequest) -> None:
+        """Raise AddressInUse, with who has it, where another has the address that is asked for.
+
+        Two containers of Docker's are the same owner, so IPAM itself could not tell them apart.
+        """
+        if request.address is None:
+            return
+        row = self._core.store.address(pool_id, request.address)
+        if row is None or (row.kind, row.owner) == (request.kind, request.owner) != ("docker", DOCKER):
+            return
+        raise AddressInUse(
+            f"address {request.address} of {self.pool(pool_id).subnet} is in use: {self._holder(row)}",
+            hint="choose another address, or let one be chosen",
+        )
+
+    def _holder(self, row: Address) -> str:
+        """Say who has an address, in words that a person knows."""
+        store = self._core.store
+        if row.owner == DOCKER:
+            return "a Docker container has it, or had it a moment ago"
+        if row.kind == "endpoint":
+            endpoint = store.endpoint(row.owner)
+            name = (endpoint.name or endpoint.owner.container if endpoint is not None else "") or short(
+                row.owner
             )
+            return f"endpoint {name} has it"
+        network = store.network(row.owner)
+        name = network.name if network is not None else short(row.owner)
+        return (
+            f"it is the gateway of network {name}" if row.kind == "gateway" else f"network {name} reserves it"
+        )
 
     def release(self, pool_id: str, address: IPAddress, owner: str) -> None:
         """Give an address back if `owner` holds it; else nothing happens."""
@@ -152,18 +214,14 @@ class Addresses:
             return unclaimed and self._core.now() - self._replay_since > self._core.orphan_grace_s
 
     def _unused(self, pool: Pool, owner: str) -> bool:
-        return pool.owner == owner == DOCKER and not self.used(pool.id)
-
-    def _replayed(self, pool_id: str) -> bool:
-        with self._replay_lock:
-            if pool_id in self._replay_pools:
-                self._replay_pools.discard(pool_id)
-                return True
-        return False
+        """Say whether Docker cannot know that it holds a pool: two networks that are made at once are not that."""
+        long_ago = self._core.now() - self._core.orphan_grace_s
+        before = pool.created < max(self._began, self._replay_since, long_ago)
+        return before and pool.owner == owner == DOCKER and not self.used(pool.id)
 
     def _replayed_address(self, pool_id: str, address: IPAddress) -> bool:
         with self._replay_lock:
-            if (pool_id, address) not in self._replay:
+            if pool_id not in self._replayed_pools or (pool_id, address) not in self._replay:
                 return False
             self._replay.discard((pool_id, address))
         return self._core.store.address(pool_id, address) is not None

@@ -43,7 +43,7 @@ class Holdings:
             id=identifier,
             network_id=network.id,
             owner=spec.owner,
-            name=spec.name,
+            name=spec.name or self._named(network, spec.given),
             addresses=addresses,
             mac=spec.mac,
             aliases=spec.aliases,
@@ -54,6 +54,13 @@ class Holdings:
             boot_id=self._core.boot_id,
             created=self._core.now(),
         )
+
+    def _named(self, network: Network, given: tuple[IPInterface, ...]) -> str:
+        """Give the name of the container that Docker has said when it asked for an address of its own."""
+        names = [
+            self._addresses.name_of(_pool_of(network, interface.ip), interface.ip) for interface in given
+        ]
+        return next(filter(None, names), "")
 
     def _given(
         self, network: Network, identifier: str, given: tuple[IPInterface, ...]
@@ -87,7 +94,9 @@ class Holdings:
         ipam = self._core.ipam(network.ipam)
         request = AddressRequest(kind="endpoint", owner=identifier, address=asked)
         if asked is not None:
-            return ipam.request_address(_pool_of(network, asked), request)
+            pool_id = _pool_of(network, asked)
+            self._addresses.refuse_taken(pool_id, request)
+            return ipam.request_address(pool_id, request)
         for subnet in subnets[:-1]:
             try:
                 return ipam.request_address(subnet.pool_id, request)

@@ -261,8 +261,11 @@ class Networks:
             deleting: Network | None = None
             with core.store.transaction(durable=True):
                 core.store.delete_binding(face, external_id)
-                if not core.store.bindings(network_id=network.id):
+                others = core.store.bindings(network_id=network.id)
+                if not others:
                     deleting = self._unless_used(network)
+                elif not any(other.made for other in others):
+                    core.store.put_binding(others[0]._replace(made=True))  # it goes with the last
             if deleting is not None:
                 self.unmake(deleting)
 

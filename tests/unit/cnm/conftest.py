@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,15 @@ class Dockerd:
         assert reply["Err"] == reply["Error"]
         assert "\n" not in reply["Err"]
         return str(reply["Err"])
+
+    def restart_plugin(self) -> None:
+        """Let another daemon answer from now on, over the same store and kernel."""
+        core = self.engine.core
+        state_dir = os.path.dirname(core.netns_dir)
+        self.engine = build_engine(
+            state_dir=f"{state_dir}/state", run_dir=state_dir, kernel=self.kernel, store=self.store
+        )
+        self.server = PluginServer(self.engine)
 
     def activate(self) -> None:
         """Begin a session, as the first use of the plugin does."""

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 
+from dovetail.model.addresses import parse_subnet
+from dovetail.model.network import NetworkSpec, SubnetSpec
+
 GATEWAY = {"RequestAddressType": "com.docker.network.gateway"}
 
 
@@ -124,7 +127,6 @@ def test_a_new_session_may_ask_once_more_for_what_it_holds(dockerd: Any) -> None
     body = {"PoolID": replayed["PoolID"], "Address": address, "Options": None}
     assert dockerd.call("IpamDriver.RequestAddress", body)["Address"] == f"{address}/24"
 
-    assert replayed["PoolID"] == pool["id"]
     assert dockerd.held() == [f"endpoint {address}", "gateway 10.77.0.1"]
     assert address in dockerd.refused("IpamDriver.RequestAddress", body)
     dockerd.stop(container)
@@ -132,6 +134,7 @@ def test_a_new_session_may_ask_once_more_for_what_it_holds(dockerd: Any) -> None
     assert dockerd.is_empty()
 
 
+@pytest.mark.cnm(31)
 def test_without_a_new_session_a_duplicate_is_refused(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)
@@ -140,6 +143,110 @@ def test_without_a_new_session_a_duplicate_is_refused(dockerd: Any) -> None:
     dockerd.refused(
         "IpamDriver.RequestAddress", {"PoolID": pool["id"], "Address": "10.77.0.2", "Options": None}
     )
+    dockerd.refused("IpamDriver.RequestPool", request_pool("10.77.0.0/24"))
+
+
+@pytest.mark.cnm(31)
+def test_an_address_is_asked_for_again_only_after_its_pool(dockerd: Any) -> None:
+    """A plugin may be loaded late: what is asked then is no replay, though Activate came before it."""
+    pool = dockerd.pool("10.77.0.0/24")
+    dockerd.run(dockerd.create_network(pool), pool)
+
+    dockerd.activate()
+
+    body = {"PoolID": pool["id"], "Address": "10.77.0.2", "Options": None}
+    assert "10.77.0.2" in dockerd.refused("IpamDriver.RequestAddress", body)
+
+
+@pytest.mark.cnm(31)
+def test_a_replay_that_docker_breaks_off_takes_nothing_from_the_network(dockerd: Any) -> None:
+    """Where one address is refused, dockerd gives the pool back and goes on using it."""
+    pool = dockerd.pool("10.77.0.0/24")
+    network = dockerd.create_network(pool)
+
+    dockerd.activate()
+    again = dockerd.call("IpamDriver.RequestPool", request_pool("10.77.0.0/24"))
+    dockerd.call("IpamDriver.ReleasePool", {"PoolID": again["PoolID"]})
+
+    for pool_id in (pool["id"], again["PoolID"]):
+        assert dockerd.run(network, {"id": pool_id})["join"]["Gateway"] == "10.77.0.1"
+
+
+@pytest.mark.cnm(32)
+def test_a_second_network_that_takes_a_replays_place_leaves_the_first_alone(dockerd: Any) -> None:
+    first = dockerd.pool("10.77.0.0/24")
+    network = dockerd.create_network(first)
+    dockerd.activate()  # late, and without a replay
+
+    second = dockerd.pool("10.77.0.0/24")
+    body = dockerd.network_body(dockerd.new_id(), second)
+    dockerd.refused("NetworkDriver.CreateNetwork", body)
+    gateway = second["data"]["Gateway"].partition("/")[0]
+    dockerd.call("IpamDriver.ReleaseAddress", {"PoolID": second["id"], "Address": gateway})
+    dockerd.call("IpamDriver.ReleasePool", {"PoolID": second["id"]})
+
+    assert dockerd.run(network, first)["join"]["Gateway"] == "10.77.0.1"
+    assert dockerd.held() == ["endpoint 10.77.0.2", "gateway 10.77.0.1"]
+
+
+@pytest.mark.cnm(32)
+def test_two_networks_that_are_made_at_once_do_not_get_the_same_pool(dockerd: Any) -> None:
+    dockerd.call("IpamDriver.RequestPool", request_pool("10.77.0.0/24"))
+
+    assert "which Docker holds" in dockerd.refused("IpamDriver.RequestPool", request_pool("10.77.0.0/24"))
+
+
+@pytest.mark.cnm(32)
+def test_docker_networks_that_share_one_of_ours_are_counted_and_the_last_takes_it_along(dockerd: Any) -> None:
+    own = dockerd.pool("10.77.0.0/24")
+    first = dockerd.create_network(own, opts={"dovetail.name": "shop"})
+    opts = {"dovetail.network": "shop"}
+    shared = dockerd.pool("10.77.0.0/24", opts=opts)
+    second = dockerd.create_network(shared, opts=opts)
+    container = dockerd.run(second, shared)
+
+    dockerd.remove_network(first, own)
+    assert dockerd.run(second, shared)["addresses"] == ["10.77.0.3/24"]
+    assert dockerd.engine.networks.get("shop").status == "active"
+
+    dockerd.stop(container)
+    dockerd.remove_network(second, shared)
+    assert dockerd.is_empty()
+
+
+@pytest.mark.cnm(28)
+def test_a_network_without_gateway_can_be_shared_and_none_is_asked_for(dockerd: Any) -> None:
+    dockerd.engine.networks.create(
+        NetworkSpec(
+            name="flat",
+            subnets=(SubnetSpec(subnet=parse_subnet("10.88.0.0/24")),),
+            options={"gateway": "none"},
+        )
+    )
+    opts = {"dovetail.network": "flat"}
+    pool = dockerd.pool("10.88.0.0/24", opts=opts)
+
+    join = dockerd.run(dockerd.create_network(pool, opts=opts), pool)["join"]
+
+    assert pool["data"]["Gateway"] == "0.0.0.0/0", "so that dockerd asks for no address"
+    assert "Gateway" not in join
+
+
+@pytest.mark.cnm(29)
+def test_who_has_a_taken_address_is_told_by_name(dockerd: Any) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    network = dockerd.create_network(pool, opts={"dovetail.name": "shop"})
+    body = {"PoolID": pool["id"], "Address": "", "Options": {"com.docker.network.endpoint.name": "c1"}}
+    address = dockerd.call("IpamDriver.RequestAddress", body)["Address"]
+    ids = {"NetworkID": network, "EndpointID": dockerd.new_id()}
+    dockerd.call("NetworkDriver.CreateEndpoint", {**ids, "Interface": {"Address": address}})
+
+    def refusal(wanted: str) -> str:
+        return str(dockerd.refused("IpamDriver.RequestAddress", {"PoolID": pool["id"], "Address": wanted}))
+
+    assert "endpoint c1" in refusal("10.77.0.2")
+    assert "the gateway of network shop" in refusal("10.77.0.1")
+    assert dockerd.store.endpoint(ids["EndpointID"]).name == "c1"
 
 
 # -- the pool of a network that exists --------------------------------------------------------------------

@@ -14,6 +14,7 @@ def test_a_pool_whose_reply_was_lost_is_given_again(dockerd: Any) -> None:
         "V6": False,
     }
     lost = dockerd.call("IpamDriver.RequestPool", body)
+    dockerd.restart_plugin()
 
     pool = dockerd.pool("10.77.0.0/24")
 

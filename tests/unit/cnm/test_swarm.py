@@ -130,7 +130,8 @@ def test_a_manager_that_leads_anew_asks_once_more_for_what_it_holds(dockerd: Any
     manager.begin()
     again = manager.network(allocated["Pool"], allocated["Gateway"].partition("/")[0])
 
-    assert (again["PoolID"], again["Gateway"]) == (allocated["PoolID"], allocated["Gateway"])
+    assert again["PoolID"] == f"again:{allocated['PoolID']}"
+    assert again["Gateway"] == allocated["Gateway"]
     assert manager.address(again, address).startswith(address)
     body = {"PoolID": again["PoolID"], "Address": address, "Options": SERIAL}
     assert "in use" in dockerd.refused("IpamDriver.RequestAddress", body)
