@@ -71,6 +71,12 @@ class IpamDriver:
         subnet = _subnet(request.pool, v6=request.v6, where="$.Pool")
         ip_range = _subnet(request.sub_pool, v6=request.v6, where="$.SubPool")
         if name:
+            if request.address_space == GLOBAL_SPACE:
+                raise InvalidArgument(
+                    f"network {name!r} is this host's, and a swarm's manager asks for a pool for all hosts",
+                    where="--ipam-opt dovetail.network",
+                    hint="use the plugin with scope local, and make the swarm's network from a --config-only one",
+                )
             network = self._engine.networks.get(name)
             return self._shared(network, subnet, ip_range, v6=request.v6)
         try:

@@ -49,9 +49,9 @@ class NetworkDriver:
     def get_capabilities(self) -> wire.CapabilitiesReply:
         """Say where Docker is to keep networks, and that `gw_alloc_check` may be asked.
 
-        Whatever the scope, a network reaches no further than its host: so says `connectivity_scope`.
+        `connectivity_scope` follows: dockerd gives the names of a swarm's services on networks where it is global only.
         """
-        return wire.CapabilitiesReply(scope=self._scope)
+        return wire.CapabilitiesReply(scope=self._scope, connectivity_scope=self._scope)
 
     def gw_alloc_check(self, request: wire.GwAllocCheckRequest) -> wire.GwAllocCheckReply:
         """Say for which families no gateway address is to be taken, if none is given (Docker 28 and later ask)."""

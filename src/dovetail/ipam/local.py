@@ -89,10 +89,8 @@ class LocalIpam:
 
     def _refuse_clash(self, subnet: IPNetwork, space: Space, routes: Sequence[IPNetwork]) -> None:
         for pool in self._ledger.pools():
-            if pool.space != space and pool.subnet == subnet:
-                if space == "global":
-                    routes = ()  # that network's own: a swarm's manager begins anew while its network is here
-            elif overlap(subnet, pool.subnet):
+            same = pool.space != space and pool.subnet == subnet  # a swarm's, and the same of this host
+            if overlap(subnet, pool.subnet) and not same:
                 raise PoolOverlap(
                     f"subnet {subnet} overlaps {pool.subnet}, which {_pool_holder(pool)} holds",
                     hint="choose another subnet, or join that network",

@@ -76,7 +76,7 @@ def test_docker_is_told_the_scope_that_was_chosen(dockerd: Any, scope: Any) -> N
     status, reply = PluginServer(dockerd.engine, scope).handle("/NetworkDriver.GetCapabilities", b"")
 
     assert status == 200
-    assert json.loads(reply) == {"Scope": scope, "ConnectivityScope": "local", "GwAllocChecker": True}
+    assert json.loads(reply) == {"Scope": scope, "ConnectivityScope": scope, "GwAllocChecker": True}
 
 
 def test_a_node_gets_the_pool_and_the_addresses_that_its_manager_gave(dockerd: Any, manager: Manager) -> None:
@@ -171,6 +171,17 @@ def test_the_pool_of_the_manager_stays_when_the_node_gives_its_own_back(
 
     assert manager.address(allocated) != first
     node_network(dockerd, allocated)
+
+
+def test_a_network_of_this_host_is_none_of_a_swarm(dockerd: Any, manager: Manager) -> None:
+    dockerd.web()
+
+    message = dockerd.refused(
+        "IpamDriver.RequestPool", {**request_pool("global"), "Options": {"dovetail.network": "web"}}
+    )
+
+    assert "'web'" in message
+    assert "scope local" in message
 
 
 def global_pool(dockerd: Any, subnet: str) -> dict[str, Any]:
