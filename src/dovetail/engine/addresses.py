@@ -9,7 +9,7 @@ import msgspec
 from dovetail.engine.core import Core
 from dovetail.engine.subnets import DOCKER
 from dovetail.errors import AddressInUse, NotFound
-from dovetail.model.addresses import IPAddress, IPInterface, interface_in
+from dovetail.model.addresses import IPAddress, IPInterface, interface_in, is_any
 from dovetail.model.names import short
 from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest
 
@@ -71,7 +71,7 @@ class Addresses:
                     same = (pool.space, pool.subnet, pool.ip_range) == asked
                     if same and (self.claim_again(pool.id) or self._unused(pool, request.owner)):
                         return pool
-            chosen = request.subnet is None
+            chosen = is_any(request.subnet)
             routes = [route.destination for route in core.kernel.routes()] if chosen else []
             pool = core.ipam(_IPAM).request_pool(request, routes=routes)
             with self._replay_lock:

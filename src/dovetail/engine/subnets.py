@@ -12,7 +12,7 @@ from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
 from dovetail.ipam.protocol import IpamDriver
 from dovetail.ipam.ranges import refuse_routed
-from dovetail.model.addresses import IPAddress, IPNetwork
+from dovetail.model.addresses import IPAddress, IPNetwork, is_any
 from dovetail.model.network import HOST, Network, NetworkSpec, Subnet, SubnetSpec
 from dovetail.model.pool import AddressRequest, Pool, PoolRequest
 
@@ -59,7 +59,7 @@ class Subnets:
         ]
         subnets = []
         for each in wanted:
-            clear = routes if driver.is_gateway or each.subnet is None else []
+            clear = routes if driver.is_gateway or is_any(each.subnet) else []
             chosen = driver.is_gateway and each.version not in without
             held = self._hold_one(ipam, network, each, clear, chosen=chosen)
             if isinstance(driver, OnParent):
@@ -92,7 +92,9 @@ class Subnets:
             address = interface.ip
             if address not in subnet.subnet or address in {subnet.gateway, *aux.values()}:
                 continue
-            ipam.request_address(subnet.pool_id, AddressRequest(kind="aux", owner=network.id, address=address))
+            ipam.request_address(
+                subnet.pool_id, AddressRequest(kind="aux", owner=network.id, address=address)
+            )
             aux[link if link not in aux else f"{link} {address}"] = address
         return msgspec.structs.replace(subnet, aux=aux)
 

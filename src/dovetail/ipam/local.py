@@ -17,7 +17,7 @@ from dovetail.ipam.ranges import (
     ula_range,
 )
 from dovetail.ipam.usable import check_usable, usable
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in
+from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork, interface_in, is_any
 from dovetail.model.ledger import Ledger
 from dovetail.model.names import short
 from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest, Space
@@ -58,8 +58,8 @@ class LocalIpam:
         _check_pool(request)
         routes = [route for route in routes if route.prefixlen > DEFAULT_ROUTE]
         with self._ledger.transaction(durable=True):
-            if request.subnet is None:
-                subnet = self._choose(request.version, routes)
+            if request.subnet is None or is_any(request.subnet):
+                subnet = self._choose(request, routes)
             else:
                 subnet = request.subnet
                 self._refuse_clash(subnet, request.space, routes)
@@ -74,16 +74,20 @@ class LocalIpam:
             self._ledger.put_pool(pool)
         return pool
 
-    def _choose(self, version: int, routes: Sequence[IPNetwork]) -> IPNetwork:
+    def _choose(self, request: PoolRequest, routes: Sequence[IPNetwork]) -> IPNetwork:
+        """Give the first block that is clear, of the size that the request names or that the range is cut in."""
+        version = request.version if request.subnet is None else request.subnet.version
         busy = [*routes, *(pool.subnet for pool in self._ledger.pools())]
         ranges = [(base, prefix) for base, prefix in self._ranges if base.version == version]
-        for base, prefix in ranges:
-            subnet = first_clear(base, prefix, busy)
+        for base, usual in ranges:
+            prefix = usual if request.subnet is None else request.subnet.prefixlen
+            subnet = first_clear(base, prefix, busy) if prefix >= base.prefixlen else None
             if subnet is not None:
                 return subnet
+        size = "" if request.subnet is None else f" of size /{request.subnet.prefixlen}"
         raise PoolExhausted(
-            f"no IPv{version} pool is free: every block of the {len(ranges)} default ranges overlaps a network"
-            " or a route of the host",
+            f"no IPv{version} pool{size} is free: every block of the {len(ranges)} default ranges overlaps a network"
+            " or a route of the host, or is smaller",
             hint="give the subnet, or remove networks that are not used",
         )
 
@@ -187,7 +191,7 @@ class LocalIpam:
 
 def _check_pool(request: PoolRequest) -> None:
     subnet, ip_range = request.subnet, request.ip_range
-    if subnet is None:
+    if subnet is None or is_any(subnet):
         if ip_range is not None:
             raise InvalidArgument(f"the IP range {ip_range} needs a subnet", hint="give --subnet")
         return

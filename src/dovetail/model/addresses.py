@@ -22,6 +22,7 @@ __all__ = [
     "IPInterface",
     "IPNetwork",
     "interface_in",
+    "is_any",
     "parse_address",
     "parse_interface",
     "parse_subnet",
@@ -93,6 +94,11 @@ def parse_interface(text: str, *, where: str = "") -> IPInterface:
         return ipaddress.ip_interface(text.strip())
     except ValueError as exc:
         raise InvalidArgument(f"{text!r} is not an address with a prefix length", where=where) from exc
+
+
+def is_any(subnet: IPNetwork | None) -> bool:
+    """Say whether the choice of a subnet is IPAM's: none is named, or a size by ``0.0.0.0/24`` or ``::/64``."""
+    return subnet is None or (subnet.network_address.is_unspecified and subnet.prefixlen > 0)
 
 
 def interface_in(address: IPAddress, subnet: IPNetwork) -> IPInterface:

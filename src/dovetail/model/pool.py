@@ -23,7 +23,7 @@ swarm keeps for all hosts, which take the same subnet once more from their local
 class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of an IPAM driver's `request_pool`.
 
-    `subnet` None chooses from the default ranges of family `version`. `ip_range` restricts dynamic
+    `subnet` None chooses from the default ranges of family `version`, ``0.0.0.0/24`` one of that size. `ip_range` restricts dynamic
     addresses to a part of the subnet; gateway and static addresses may be anywhere in it.
     `owner` is the network's id or ``docker``.
     """

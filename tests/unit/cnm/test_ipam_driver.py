@@ -336,3 +336,10 @@ def test_what_the_network_has_not_is_refused(dockerd: Any, more: dict[str, Any],
     )
 
     assert all(word in message for word in words)
+
+
+@pytest.mark.cnm(26)
+def test_a_pool_of_a_size_is_chosen_for_docker(dockerd: Any) -> None:
+    pools = [dockerd.call("IpamDriver.RequestPool", request_pool("0.0.0.0/24"))["Pool"] for _ in range(3)]
+
+    assert pools == ["172.17.0.0/24", "172.17.1.0/24", "172.17.2.0/24"]

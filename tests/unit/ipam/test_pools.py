@@ -167,3 +167,30 @@ def test_the_last_block_of_all_can_be_chosen() -> None:
 
     assert first_clear(top, 25, [ip_network("255.255.255.0/25")]) == ip_network("255.255.255.128/25")
     assert first_clear(top, 25, [top]) is None
+
+
+@pytest.mark.parametrize(
+    ("size", "chosen"),
+    [("0.0.0.0/24", "172.17.0.0/24"), ("0.0.0.0/30", "172.17.0.0/30"), ("0.0.0.0/16", "172.17.0.0/16")],
+)
+def test_a_pool_of_a_size_is_chosen(ipam, size: str, chosen: str) -> None:
+    assert str(ipam.pool(size).subnet) == chosen
+    assert str(ipam.pool(size).subnet) != chosen, "another one each time"
+
+
+def test_an_ipv6_pool_of_a_size_is_of_the_stores_own_range(ipam) -> None:
+    base, _ = ula_range(ipam.store.id)
+
+    subnet = ipam.pool("::/80", version=6).subnet
+
+    assert subnet.prefixlen == 80
+    assert subnet.subnet_of(base)
+
+
+def test_a_size_that_no_range_has_is_no_pool(ipam) -> None:
+    with pytest.raises(PoolExhausted, match="of size /8"):
+        ipam.pool("0.0.0.0/8")
+    with pytest.raises(InvalidArgument):
+        ipam.pool("0.0.0.0/0")
+    with pytest.raises(InvalidArgument, match="needs a subnet"):
+        ipam.pool("0.0.0.0/24", ip_range="0.0.0.0/25")

@@ -144,10 +144,19 @@ def test_a_file_of_each_version_becomes_one_of_this_version(version: int, path: 
 def test_a_network_of_version_2_wants_the_same_of_the_firewall_for_each_family(
     before: dict[str, bool], family: FamilyIntent, path: str
 ) -> None:
-    firewall = {"link": "dv-1", "masquerade": True, "icc": False, "internal": False, "protected": True, **before}
+    firewall = {
+        "link": "dv-1",
+        "masquerade": True,
+        "icc": False,
+        "internal": False,
+        "protected": True,
+        **before,
+    }
     load(path, (FIXTURES / "v2.sql").read_text())
     connection = opened(path)
-    connection.execute("UPDATE networks SET doc = json_set(doc, '$.firewall', json(?))", (json.dumps(firewall),))
+    connection.execute(
+        "UPDATE networks SET doc = json_set(doc, '$.firewall', json(?))", (json.dumps(firewall),)
+    )
     connection.close()
 
     store = SqliteStore(path)
