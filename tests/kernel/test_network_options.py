@@ -81,11 +81,11 @@ def test_an_endpoint_reaches_what_a_route_leads_to(api: Api, host: Any) -> None:
         ("fd07::/48", "fd91::9"),
     }
     assert routes(host, router) == {("default", "10.91.0.1"), ("default", "fd91::1")}, "not to itself"
-    rules = (
-        "table inet seen { chain input { type filter hook input priority 0;"
-        " ip saddr 10.91.0.2 ip daddr 10.7.0.1 counter; ip6 saddr fd91::2 ip6 daddr fd07::1 counter; } }"
-    )
-    host.run("nsenter", f"--net={router}", "nft", rules)
+    rules = """table inet seen { chain input { type filter hook input priority 0
+        ip saddr 10.91.0.2 ip daddr 10.7.0.1 counter
+        ip6 saddr fd91::2 ip6 daddr fd07::1 counter
+    } }"""
+    host.run("nsenter", f"--net={router}", "nft", "-f", "-", stdin=rules)
     for address in ("10.7.0.1", "fd07::1"):
         host.run("nsenter", f"--net={box}", "ping", "-c1", "-W5", address)
     counted = host.run("nsenter", f"--net={router}", "nft", "list", "table", "inet", "seen")
