@@ -84,7 +84,8 @@ def test_an_endpoint_reaches_what_a_route_leads_to(api: Api, host: Any) -> None:
     rules = """table inet seen { chain input { type filter hook input priority 0
         ip saddr 10.91.0.2 ip daddr 10.7.0.1 counter
         ip6 saddr fd91::2 ip6 daddr fd07::1 counter
-    } }"""
+    }
+    }"""
     host.run("nsenter", f"--net={router}", "nft", "-f", "-", stdin=rules)
     for address in ("10.7.0.1", "fd07::1"):
         host.run("nsenter", f"--net={box}", "ping", "-c1", "-W5", address)
