@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from dovetail.assembly import build_engine
+from dovetail.drivers import sandbox_end
 from dovetail.drivers.macvlan import MacvlanDriver
 from dovetail.errors import Conflict, InvalidArgument, KernelError, NotFound, Unsupported
 from dovetail.kernel.linux import LinuxKernel
@@ -24,6 +27,13 @@ from dovetail.model.network import Network, NetworkSpec, SubnetSpec
 from dovetail.model.sandbox import Sandbox
 
 pytestmark = pytest.mark.root
+
+
+def wait_for(condition: Callable[[], object], *, what: str) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
 
 
 class Scene:
@@ -96,10 +106,10 @@ class Scene:
     def link(self, container: str) -> Any:
         return self.host.links(self.netns(container)).get("eth0")
 
-    def pings(self, where: str, address: object) -> bool:
+    def pings(self, where: str, address: object, *, wait_s: int = 5) -> bool:
         """Say whether an address is reached from a container, or from the host where that is empty."""
         prefix = ["nsenter", f"--net={self.netns(where)}"] if where else []
-        command = [*prefix, "ping", "-c1", "-W2", str(address)]
+        command = [*prefix, "ping", "-c1", f"-W{wait_s}", str(address)]
         return subprocess.run(command, stdout=subprocess.DEVNULL, check=False, timeout=30).returncode == 0
 
     def made(self) -> set[str]:
@@ -208,7 +218,7 @@ def test_endpoints_keep_apart_in_mode_private(on_wire: Scene) -> None:
     on_wire.attach("a")
     b = on_wire.attach("b")
 
-    assert not on_wire.pings("a", first(b))
+    assert not on_wire.pings("a", first(b), wait_s=1)
     assert on_wire.pings("a", "10.5.0.254"), "the wire is reached"
 
 
@@ -221,8 +231,8 @@ def test_the_wire_is_reached_and_the_host_is_not(on_wire: Scene) -> None:
     assert on_wire.pings("a", "10.5.0.254")
     assert on_wire.pings("a", "fd05::fe")
     assert on_wire.pings("router", first(a))
-    assert not on_wire.pings("a", "10.5.0.1")
-    assert not on_wire.pings("", first(a))
+    assert not on_wire.pings("a", "10.5.0.1", wait_s=1)
+    assert not on_wire.pings("", first(a), wait_s=1)
 
 
 def test_with_host_access_host_and_endpoints_reach_each_other(scene: Scene) -> None:
@@ -250,7 +260,7 @@ def test_the_hosts_interface_comes_back_when_it_was_lost(scene: Scene) -> None:
     network = scene.create("10.5.0.0/24@10.5.0.128/25", host_access="10.5.0.130")
     a = scene.attach("a")
     scene.host.run("ip", "link", "del", network.link)
-    assert not scene.pings("", first(a))
+    assert not scene.pings("", first(a), wait_s=1)
 
     report = scene.engine.reconcile()
 
@@ -458,7 +468,33 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_left(scene: Scene) -> No
     assert scene.engine.endpoints.all() == []
 
 
-def test_two_with_one_mac_are_refused_and_the_second_is_not_left(scene: Scene) -> None:
+def test_an_endpoint_comes_back_before_the_kernel_has_cleared_its_old_namespace(on_wire: Scene) -> None:
+    """The kernel does so in the background; until then the same MAC is on the parent twice."""
+    on_wire.create()
+    before = on_wire.attach("a")
+    lingering = on_wire.kernel.open_netns(on_wire.netns("a"))
+    on_wire.kernel.delete_netns(on_wire.netns("a"))
+    on_wire.engine.reconcile()
+    assert on_wire.engine.endpoints.all() == []
+    on_wire.netns("a")
+    done: list[Attachment] = []
+    attaching = threading.Thread(target=lambda: done.append(on_wire.attach("a")))
+    attaching.start()
+    wait_for(lambda: on_wire.link("a") is not None and on_wire.link("a")["ifalias"], what="the link is there")
+    assert done == []
+
+    lingering.close()
+    attaching.join(timeout=30)
+
+    assert [attachment.mac for attachment in done] == [before.mac]
+    assert "UP" in on_wire.link("a")["flags"]
+    assert on_wire.check("a") == []
+
+
+def test_two_with_one_mac_are_refused_and_the_second_is_not_left(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sandbox_end, "_CLEANUP_S", 0.05)
     scene.create()
     scene.attach("a", mac="02:00:00:00:00:09")
 

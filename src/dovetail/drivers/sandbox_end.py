@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
+from errno import EADDRINUSE
 from ipaddress import ip_network
 
 import msgspec
 
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import AlreadyExists, InvalidArgument, NotFound
+from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NotFound
 from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress
 from dovetail.model.attachment import Attachment, HostInterface, Route
@@ -28,6 +30,8 @@ __all__ = [
 ]
 
 _V6 = 6
+_CLEANUP_S = 5.0  # it takes some 20 ms, and longer where many namespaces end at once
+_POLL_S = 0.01
 _BEHIND = 2048  # a metric beyond IPv6's default, IP6_RT_PRIO_USER (1024) of include/uapi/linux/ipv6_route.h
 
 
@@ -129,6 +133,29 @@ def configure(inner: Kernel, attachment: Attachment) -> None:
         if exc.kind != "route":
             raise
         _stand_behind(inner, attachment)
+    except KernelError as exc:
+        if exc.errno != EADDRINUSE:
+            raise
+        _bring_up(inner, attachment.ifname)
+        _stand_behind(inner, attachment)
+
+
+def _bring_up(inner: Kernel, ifname: str) -> None:
+    """Bring an interface up whose MAC another one has on the same parent, once that is gone.
+
+    That is the one of the same endpoint in a namespace that has ended: the kernel clears those away in the
+    background (cleanup_net, net/core/net_namespace.c). Raises KernelError where it stays.
+    """
+    deadline = time.monotonic() + _CLEANUP_S
+    while True:
+        try:
+            inner.set_link(ifname, up=True)
+        except KernelError as exc:
+            if exc.errno != EADDRINUSE or time.monotonic() > deadline:
+                raise
+            time.sleep(_POLL_S)
+        else:
+            return
 
 
 def _all_routes(attachment: Attachment) -> Iterator[Route]:
