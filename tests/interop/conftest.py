@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,6 +55,10 @@ class PrivateHost:
     def __init__(self, directory: Path) -> None:
         self.dir = directory
         self.cgroup = f"dovetail-{os.getpid()}-{time.monotonic_ns():x}"
+        self._spawned: list[subprocess.Popen[bytes]] = []
+        self._boot()
+
+    def _boot(self) -> None:
         flags = ("--mount", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
         # bash is process 1 there: it reaps what its children leave, and ends when its input does
         self._unshare = subprocess.Popen(
@@ -67,7 +73,20 @@ class PrivateHost:
             encoding="ascii"
         )
         self._pid = int(children.split()[0])
-        self._spawned: list[subprocess.Popen[bytes]] = []
+
+    def reboot(self) -> None:
+        """Cut its power and start it again: what is on disk is there, what is below /run on a host has gone.
+
+        The id of the boot is another one, as a reboot makes it.
+        """
+        self.stop()
+        for gone in ("docker/exec", "docker/pid", "docker/docker.sock", "dv"):
+            path = self.dir / gone
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self._boot()
+        boot_id = self.dir / "boot_id"
+        boot_id.write_text(f"{uuid.uuid4()}\n", encoding="ascii")
+        self.run("mount", "-n", "--bind", str(boot_id), "/proc/sys/kernel/random/boot_id")
 
     def _enter(self, command: tuple[str, ...]) -> list[str]:
         return ["nsenter", "-t", str(self._pid), "-m", "-n", "-p", "--", *command]
@@ -173,6 +192,7 @@ class PrivateHost:
             stream.close()
         for process in self._spawned:
             process.wait(timeout=20)
+        self._spawned = []
         for directory in [*sorted(_CGROUPS.glob(f"*/{self.cgroup}")), _CGROUPS / self.cgroup]:
             _remove_cgroup(directory)
 
@@ -306,6 +326,28 @@ class ContainerRuntime:
         """Say whether a container reaches an address."""
         return self.attempt("exec", container, "ping", "-c", "1", "-W", "2", address).returncode == 0
 
+    @contextmanager
+    def talking(self, container: str, address: str, *, at_least: int = 100) -> Iterator[None]:
+        """Let a container ping `address` for as long as the ``with`` takes; not one answer may be missing.
+
+        It is the host's ping in the container's namespace, so that it is no child of the runtime.
+        """
+        pid_file, log = self.host.dir / "ping.pid", self.host.dir / "ping.log"
+        for left in (pid_file, log):
+            left.unlink(missing_ok=True)
+        ping = f"exec ping -q -i 0.1 -W 10 {address}"
+        script = f"echo $$ >{pid_file} && exec nsenter --net={self.netns(container)} sh -c '{ping}'"
+        process = self.host.spawn("ping.log", "sh", "-c", script)
+        wait_for(lambda: pid_file.exists() and pid_file.read_text().strip(), what="the ping has started")
+        yield
+        self.host.run("kill", "-INT", pid_file.read_text().strip())
+        process.wait(timeout=30)
+        found = re.search(r"(\d+) packets transmitted, (\d+) received", self.host.log("ping.log"))
+        assert found is not None, self.host.log("ping.log")
+        sent, received = map(int, found.groups())
+        assert sent >= at_least
+        assert sent - received <= 1, self.host.log("ping.log")  # the last may be under way
+
 
 class Dockerd(ContainerRuntime):
     """A real dockerd in a private host."""
@@ -326,7 +368,15 @@ class Dockerd(ContainerRuntime):
 
     def start(self) -> None:
         """Start it and wait until it answers."""
+        self.begin()
+        self.wait_until_up()
+
+    def begin(self) -> None:
+        """Start it."""
         self._process = self.host.spawn("dockerd.log", *self._daemon)
+
+    def wait_until_up(self) -> None:
+        """Wait until it answers: its networks are restored then."""
         try:
             wait_for(lambda: self.attempt("version").returncode == 0, timeout_s=60, what="dockerd answers")
         except AssertionError as exc:

@@ -5,10 +5,7 @@
 
 from __future__ import annotations
 
-import re
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -18,24 +15,6 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 OURS = ("-d", "dovetail", "--ipam-driver", "dovetail")
 HTTPD = ("bb", "httpd", "-f", "-h", "/www")
 _LIMIT = 60
-
-
-@contextmanager
-def talking(docker: Any, container: str, address: str) -> Iterator[None]:
-    """Let a container ping `address` for as long as the ``with`` takes; not one answer may be missing."""
-    host, pid_file = docker.host, docker.host.dir / "ping.pid"
-    ping = f"exec ping -q -i 0.1 -W 10 {address}"
-    script = f"echo $$ >{pid_file} && exec nsenter --net={docker.netns(container)} sh -c '{ping}'"
-    process = host.spawn("ping.log", "sh", "-c", script)
-    host.wait_for(lambda: pid_file.exists() and pid_file.read_text().strip(), what="the ping has started")
-    yield
-    host.run("kill", "-INT", pid_file.read_text().strip())
-    process.wait(timeout=30)
-    found = re.search(r"(\d+) packets transmitted, (\d+) received", host.log("ping.log"))
-    assert found is not None, host.log("ping.log")
-    sent, received = map(int, found.groups())
-    assert sent > 100
-    assert sent - received <= 1, host.log("ping.log")  # the last may be under way
 
 
 def test_a_docker_run_whose_daemon_dies_at_any_step_leaves_nothing(
@@ -62,7 +41,7 @@ def test_a_docker_run_whose_daemon_dies_at_any_step_leaves_nothing(
     docker("run", "-d", "--name", "c1", "--network", "one", *HTTPD)
     docker("run", "-d", "--name", "c2", "--network", "one", *HTTPD)
     residents = {docker.addresses(name)["one"] for name in ("c1", "c2")}
-    with talking(docker, "c2", docker.addresses("c1")["one"]):
+    with docker.talking("c2", docker.addresses("c1")["one"]):
         for nth in range(_LIMIT):
             dovetail_daemon.stop(signal.SIGKILL)
             dovetail_daemon.start(failpoint=f"docker:IpamDriver.RequestAddress+{nth}=kill")

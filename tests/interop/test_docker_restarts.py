@@ -1,8 +1,9 @@
-"""Restarts and crashes of dockerd, of the daemon, and of the firewall under both."""
+"""Restarts and crashes of dockerd, of the daemon, of both, and of the firewall under them."""
 
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,20 +13,43 @@ pytestmark = [pytest.mark.root, pytest.mark.interop]
 HTTPD = ("bb", "httpd", "-f", "-h", "/www")
 SLEEP = ("bb", "sleep", "1000")
 OURS = ("-d", "dovetail", "--ipam-driver", "dovetail")
+STATIC = "10.77.0.50"
 
 
 @pytest.fixture
-def beside(docker: Any) -> Any:
-    """Our network with c1 and c2 on it, beside one of Docker's own plain networks."""
+def dovetail(module_docker: Any) -> Any:
+    return module_docker[1]
+
+
+@pytest.fixture
+def beside(module_docker: Any) -> Iterator[Any]:
+    """Our network with c1 and c2 on it, beside one of Docker's own plain networks; c2 has an address of its choice."""
+    docker, dovetail = module_docker
     docker("network", "create", "plain")
-    docker("run", "-d", "--stop-timeout", "1", "--name", "p1", "--network", "plain", "-p", "9090:80", *HTTPD)
+    run(docker, "p1", "--network", "plain", "-p", "9090:80", *HTTPD)
     docker("network", "create", *OURS, "--subnet", "10.77.0.0/24", "one")
-    docker("run", "-d", "--stop-timeout", "1", "--name", "c1", "--network", "one", "-p", "8080:80", *HTTPD)
-    docker("run", "-d", "--stop-timeout", "1", "--name", "c2", "--network", "one", *SLEEP)
-    return docker
+    run(docker, "c1", "--network", "one", "-p", "8080:80", *HTTPD)
+    run(docker, "c2", "--network", "one", "--ip", STATIC, *SLEEP)
+    yield docker
+    if not dovetail.running:
+        dovetail.start()
+    if docker.attempt("version").returncode:
+        docker.start()
+    docker("rm", "-f", *docker("ps", "-aq").split())
+    docker("network", "rm", "plain")
+    docker.attempt("network", "rm", "one")
 
 
-def _check_all_reachable(docker: Any) -> None:
+def run(docker: Any, name: str, *words: str) -> None:
+    docker("run", "-d", "--stop-timeout", "1", "--name", name, *words)
+
+
+def start_all(docker: Any) -> None:
+    for container in ("p1", "c1", "c2"):
+        docker("start", container)
+
+
+def check_all_reachable(docker: Any) -> None:
     host = docker.host
     outside = host.outside()
     assert host.run("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP")
@@ -38,19 +62,24 @@ def _check_all_reachable(docker: Any) -> None:
     assert host.get("http://127.0.0.1:8080/") == "hello"
 
 
+def check_nothing_is_left(docker: Any, dovetail: Any, nobodys: Any) -> None:
+    """Remove what is ours: everything belonged to somebody, so nothing is there then."""
+    assert nobodys(docker.host.run, str(docker.host.dir / "state"), docker=True) == []
+    docker("rm", "-f", "c1", "c2")
+    docker("network", "rm", "one")
+    assert dovetail.left() == []
+
+
 def test_dockers_policy_of_dropping_leaves_our_networks_alone_before_and_after_a_restart(
-    beside: Any, dovetail_daemon: Any
+    beside: Any, dovetail: Any, nobodys: Any
 ) -> None:
-    _check_all_reachable(beside)
+    check_all_reachable(beside)
 
     beside.restart()
-    for container in ("p1", "c1", "c2"):
-        beside("start", container)
+    start_all(beside)
 
-    _check_all_reachable(beside)
-    beside("rm", "-f", "c1", "c2")
-    beside("network", "rm", "one")
-    assert dovetail_daemon.left() == []
+    check_all_reachable(beside)
+    check_nothing_is_left(beside, dovetail, nobodys)
 
 
 def test_a_flushed_firewall_comes_back(beside: Any) -> None:
@@ -63,33 +92,85 @@ def test_a_flushed_firewall_comes_back(beside: Any) -> None:
         lambda: "DOVETAIL" in beside.host.run("iptables", "-S", "DOCKER-USER"), what="the jump is back"
     )
 
-    _check_all_reachable(beside)
+    check_all_reachable(beside)
 
 
-def test_a_killed_dockerd_takes_its_containers_up_again(beside: Any, dovetail_daemon: Any) -> None:
+@pytest.mark.parametrize("killed", ["dockerd", "both"])
+def test_after_kill_9_containers_are_taken_up_again_at_their_addresses(
+    beside: Any, dovetail: Any, nobodys: Any, killed: str
+) -> None:
     beside.stop(signal.SIGKILL)
+    if killed == "both":
+        dovetail.stop(signal.SIGKILL)
+        dovetail.start()
     beside.start()
-    for container in ("p1", "c1", "c2"):
-        beside("start", container)
+    start_all(beside)
 
-    _check_all_reachable(beside)
-    assert len(dovetail_daemon.json("endpoint", "ls")) == 2
-    beside("rm", "-f", "c1", "c2")
-    beside("network", "rm", "one")
-    assert dovetail_daemon.left() == []
+    assert beside.addresses("c2")["one"] == STATIC
+    assert beside.addresses("c1")["one"] not in {STATIC, "10.77.0.1"}
+    check_all_reachable(beside)
+    assert len(dovetail.json("endpoint", "ls")) == 2
+    check_nothing_is_left(beside, dovetail, nobodys)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_containers_talk_on_while_the_daemon_is_restarted(
-    beside: Any, dovetail_daemon: Any, number: int
+def test_containers_talk_on_while_the_daemon_is_restarted_and_no_address_is_given_twice(
+    beside: Any, dovetail: Any, nobodys: Any, number: int
 ) -> None:
-    dovetail_daemon.stop(number)
-    _check_all_reachable(beside)
-    dovetail_daemon.start()
-    _check_all_reachable(beside)
+    """dockerd neither activates a plugin again nor replays anything to it (cnm.md §2.3): what we wrote must do."""
+    beside("network", "create", *OURS, "--subnet", "10.78.0.0/29", "small")
+    run(beside, "s1", "--network", "small", *SLEEP)
+    with beside.talking("c2", beside.addresses("c1")["one"], at_least=5):
+        dovetail.stop(number)
+        check_all_reachable(beside)
+        dovetail.start()
+        check_all_reachable(beside)
+        for name in ("s2", "s3", "s4", "s5"):
+            run(beside, name, "--network", "small", *SLEEP)
 
-    beside("run", "-d", "--name", "c3", "--network", "one", *SLEEP)
-    assert len(set(beside.addresses("c3").values()) | set(beside.addresses("c1").values())) == 2
-    beside("rm", "-f", "c1", "c2", "c3")
-    beside("network", "rm", "one")
-    assert dovetail_daemon.left() == []
+    given = [beside.addresses(name)["small"] for name in ("s1", "s2", "s3", "s4", "s5")]
+    assert sorted(given) == [f"10.78.0.{number}" for number in range(2, 7)]
+    words = ("run", "--rm", "--network", "small", "bb", "true")
+    assert "no address of 10.78.0.0/29 is free" in beside.refused(*words)
+    assert "Plugin.Activate" not in dovetail.cli("trace")
+    beside("rm", "-f", "s1", "s2", "s3", "s4", "s5")
+    beside("network", "rm", "small")
+    check_nothing_is_left(beside, dovetail, nobodys)
+
+
+def test_a_daemon_that_comes_while_dockerd_waits_for_it_has_missed_nothing(
+    beside: Any, dovetail: Any, nobodys: Any
+) -> None:
+    beside.stop(signal.SIGKILL)
+    dovetail.stop()
+    before = len(beside.host.log("dockerd.log"))
+    beside.begin()
+    beside.host.wait_for(
+        lambda: "dovetail" in beside.host.log("dockerd.log")[before:], what="dockerd looks for its plugin"
+    )
+
+    dovetail.start()
+    beside.wait_until_up()
+    start_all(beside)
+
+    assert beside.addresses("c2")["one"] == STATIC
+    check_all_reachable(beside)
+    check_nothing_is_left(beside, dovetail, nobodys)
+
+
+def test_a_daemon_that_comes_when_dockerd_has_given_up_gives_no_address_twice(
+    beside: Any, dovetail: Any, nobodys: Any
+) -> None:
+    """After 15 s dockerd goes on without; then nothing is replayed for the rest of its life (cnm.md §2.3)."""
+    beside.stop()
+    dovetail.stop()
+    beside.start()
+
+    dovetail.start()
+    start_all(beside)
+
+    addresses = [beside.addresses(name)["one"] for name in ("c1", "c2")]
+    assert addresses[1] == STATIC
+    assert len({*addresses, "10.77.0.1"}) == 3
+    check_all_reachable(beside)
+    check_nothing_is_left(beside, dovetail, nobodys)

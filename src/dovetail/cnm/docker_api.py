@@ -260,7 +260,7 @@ class Events:
         self._connected = connected
 
     def __iter__(self) -> Iterator[DockerEvent]:
-        """Give events as they happen, until the time is up. Raises Busy where Docker ends, or `stop` was called."""
+        """Give events as they happen, until the time is up, Docker ends or `stop` is called."""
         while line := self._line():
             yield self._api.read(line, DockerEvent)
 

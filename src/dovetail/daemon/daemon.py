@@ -89,9 +89,9 @@ def run(
             engine
         )  # listens before the reconciliation, so that it misses nothing after
         stack.callback(watcher.stop, _DRAIN_S)
-        names = DockerNames(engine, DockerApi(docker_socket)) if docker_socket else None
         housekeeping = Housekeeping(engine, lambda: names is not None and names.docker_runs)
         stack.callback(housekeeping.stop, _DRAIN_S)
+        names = DockerNames(engine, DockerApi(docker_socket), housekeeping.soon) if docker_socket else None
         tell(engine.reconcile())
         watcher.start()
         housekeeping.start()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 
 from dovetail.cnm.docker_api import DockerApi, DockerEvent, Events
 from dovetail.cnm.names import EVENTS, Names
@@ -29,11 +30,15 @@ _SOON_S = (0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 class DockerNames:
     """A thread that notes Docker's names while Docker runs."""
 
-    def __init__(self, engine: Engine, api: DockerApi) -> None:
-        """Make it; it begins with `start`, and with Docker's first call or what containers of Docker's there are."""
+    def __init__(self, engine: Engine, api: DockerApi, followed: Callable[[], None]) -> None:
+        """Make it; it begins with `start`, and with Docker's first call or what containers of Docker's there are.
+
+        followed: called each time Docker is found to run.
+        """
         self._engine = engine
         self._names = Names(engine, api)
         self._api = api
+        self._when_followed = followed
         self._events: Events | None = None
         self._runs = threading.Event()  # Docker does, as far as we know
         self._stop = threading.Event()
@@ -67,7 +72,7 @@ class DockerNames:
             self._runs.set()
 
     def _run(self) -> None:
-        while True:
+        while not self._stop.is_set():
             self._runs.wait()
             for wait_s in (0.0, *_RETRY_S):
                 if self._stop.wait(wait_s):
@@ -84,6 +89,7 @@ class DockerNames:
                 with self._api.events(EVENTS, for_s=_FOLLOW_S) as self._events:
                     self._names.learn_all()
                     reached = True
+                    self._when_followed()
                     self._say("Docker's names are learned")
                     began = time.monotonic()
                     for event in self._events:

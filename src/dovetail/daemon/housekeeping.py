@@ -29,24 +29,38 @@ class Housekeeping:
         """Make it. docker_runs: says whether Docker may be asked (`Core.docker`)."""
         self._engine = engine
         self._docker_runs = docker_runs
-        self._stop = threading.Event()
+        self._stopped = False
+        self._called = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="housekeeping")
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
 
+    def soon(self) -> None:
+        """Do it again after one more grace: something has come back that may have left things behind."""
+        self._called.set()
+
     def stop(self, timeout_s: float) -> None:
         """End the thread; a pass under way is finished."""
-        self._stop.set()
+        self._stopped = True
+        self._called.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=timeout_s)
 
     def _run(self) -> None:
-        wait_s = self._engine.core.orphan_grace_s + _MARGIN_S
-        while not self._stop.wait(wait_s):
-            tell(self._engine.reconcile(ask_docker=self._docker_runs()))
-            wait_s = _EVERY_S
+        grace_s = self._engine.core.orphan_grace_s + _MARGIN_S
+        wait_s = grace_s
+        while True:
+            called = self._called.wait(wait_s)
+            if self._stopped:
+                return
+            if called:
+                self._called.clear()
+                wait_s = grace_s
+            else:
+                tell(self._engine.reconcile(ask_docker=self._docker_runs()))
+                wait_s = _EVERY_S
 
 
 def tell(report: Report) -> None:
