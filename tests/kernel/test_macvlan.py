@@ -1,4 +1,4 @@
-"""macvlan on the real kernel: what `ip` says, who reaches whom, and what is left. The parents are a veth and an ifb."""
+"""macvlan on the real kernel, on a veth and on an ifb: what `ip` says, who reaches whom, what is left."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,11 @@ import pytest
 
 from dovetail.assembly import build_engine
 from dovetail.drivers import sandbox_end
-from dovetail.drivers.macvlan import MacvlanDriver
 from dovetail.errors import Conflict, InvalidArgument, KernelError, NotFound, Unsupported
-from dovetail.kernel.linux import LinuxKernel
-from dovetail.kernel.protocol import Dummy, LinkSpec, Macvlan, Netns, Vlan
-from dovetail.model.addresses import parse_address, parse_interface, parse_subnet
+from dovetail.kernel.protocol import Dummy, LinkSpec, Macvlan, Vlan
+from dovetail.model.addresses import parse_address, parse_subnet
 from dovetail.model.attachment import Attachment
-from dovetail.model.endpoint import Endpoint, EndpointSpec, Owner
+from dovetail.model.endpoint import EndpointSpec, Owner
 from dovetail.model.mac import Mac
 from dovetail.model.network import Network, NetworkSpec, SubnetSpec
 from dovetail.model.sandbox import Sandbox
@@ -135,7 +132,6 @@ def first(attachment: Attachment, version: int = 4) -> object:
 
 @pytest.fixture
 def on_wire(host: Any, tmp_path: Path) -> Iterator[Scene]:
-    """A scene with a router on the wire."""
     scene = Scene(host, tmp_path, "veth")
     yield scene
     scene.end()
@@ -502,67 +498,3 @@ def test_two_with_one_mac_are_refused_and_the_second_is_not_left(
         scene.attach("b", mac="02:00:00:00:00:09")
 
     assert scene.link("b") is None
-
-
-# -- handing over ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def handed_over(host: Any, kernel: LinuxKernel, box: Netns) -> Iterator[tuple[Network, Endpoint]]:
-    """An endpoint that waits in the host's namespace, as for dockerd. `box` is the container."""
-    kernel.add_veth(LinkSpec("up0", up=True), LinkSpec("wire0", up=True))
-    driver = MacvlanDriver()
-    network = Network(id="ab" * 32, name="lan", driver="macvlan", options={"parent": "up0"})
-    network = driver.plan_network(kernel, network, "store")
-    endpoint = Endpoint(
-        id="cd" * 32,
-        network_id=network.id,
-        owner=Owner(face="docker"),
-        addresses=(parse_interface("10.5.0.2/24"),),
-    )
-    endpoint = driver.plan_endpoint(network, endpoint)
-    with ExitStack() as undo:
-        driver.join(kernel, network, endpoint, sandbox=None, ifname="eth", store_id="store", undo=undo)
-        undo.pop_all()
-    yield network, endpoint
-    driver.leave(kernel, endpoint, sandbox=box.path)
-
-
-def names(kernel: LinuxKernel) -> frozenset[str]:
-    return frozenset(link.name for link in kernel.links())
-
-
-def test_it_is_found_wherever_dockerd_has_moved_it(
-    host: Any, kernel: LinuxKernel, box: Netns, handed_over: tuple[Network, Endpoint]
-) -> None:
-    _, endpoint = handed_over
-    driver, waiting = MacvlanDriver(), f"dvc{'cd' * 6}"
-    link = host.links()[waiting]
-    assert (link["address"], "UP" in link["flags"]) == (endpoint.mac, False)
-    assert link["ifalias"] == f"dovetail:store/endpoint/{endpoint.id}"
-    assert driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
-
-    host.run("ip", "link", "set", waiting, "netns", box.path)
-    host.run("nsenter", f"--net={box.path}", "ip", "link", "set", waiting, "name", "eth0", "up")
-    assert driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
-    assert not driver.is_alive(kernel, endpoint, names(kernel), sandbox="/nowhere")
-
-    host.run("nsenter", f"--net={box.path}", "ip", "link", "set", "eth0", "down")
-    host.run("nsenter", f"--net={box.path}", "ip", "link", "set", "eth0", "name", waiting)
-    host.run("nsenter", f"--net={box.path}", "ip", "link", "set", waiting, "netns", str(os.getpid()))
-    assert driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
-
-    driver.leave(kernel, endpoint)
-    assert set(host.links()) == {"lo", "up0", "wire0"}
-    assert not driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
-
-
-def test_it_is_removed_from_inside_the_container_too(
-    host: Any, kernel: LinuxKernel, box: Netns, handed_over: tuple[Network, Endpoint]
-) -> None:
-    _, endpoint = handed_over
-    host.run("ip", "link", "set", f"dvc{'cd' * 6}", "netns", box.path)
-
-    MacvlanDriver().leave(kernel, endpoint, sandbox=box.path)
-
-    assert set(host.links(box.path)) == {"lo"}
