@@ -154,8 +154,9 @@ def _drivers() -> tuple[Driver, ...]:
     from dovetail.drivers.ipvlan import IpvlanDriver
     from dovetail.drivers.macvlan import MacvlanDriver
     from dovetail.drivers.null import NullDriver
+    from dovetail.drivers.vlan import VlanDriver
 
-    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver()
+    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver(), VlanDriver()
 
 
 def _docker(path: str) -> Callable[[Collection[str]], DockerNetworks]:

@@ -9,13 +9,13 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers import host_access, sandbox_end
+from dovetail.drivers import host_access
 from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.parent import (
@@ -27,24 +27,22 @@ from dovetail.drivers.parent import (
     release_parent,
     try_parent,
 )
+from dovetail.drivers.parent_link import ParentLink
 from dovetail.drivers.parent_options import ParentOptions
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import Conflict, InvalidArgument, NotFound
-from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSpec, Macvlan, Netns
+from dovetail.errors import Conflict, InvalidArgument
+from dovetail.kernel.protocol import Kernel, LinkSettings, Macvlan
 from dovetail.model.addresses import IPAddress
-from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
-from dovetail.model.names import bridge_link, handover_link, link_alias
+from dovetail.model.names import bridge_link
 from dovetail.model.network import Network
 
 __all__ = ["OnParentDriver"]
 
-_V6 = 6
 
-
-class OnParentDriver(ABC):
-    """A driver whose endpoints are links on a parent; `OnParent` of the protocol too."""
+class OnParentDriver(ParentLink):
+    """A driver whose endpoints are links on a parent that they share; `OnParent` of the protocol too."""
 
     name: str
     addressed = True
@@ -64,6 +62,9 @@ class OnParentDriver(ABC):
     def _check_settings(self, mine: ParentOptions, theirs: ParentOptions, other: Network) -> None:
         """Raise Conflict where a network of this driver cannot share its parent with `other`."""
 
+    def _settings(self, network: Network) -> LinkSettings:
+        return self._options(network).settings
+
     # -- network ----------------------------------------------------------------------------------
 
     def plan_network(self, kernel: Kernel, network: Network, store_id: str) -> Network:
@@ -82,6 +83,7 @@ class OnParentDriver(ABC):
             parent_made=not options.parent,
             link=bridge_link(network.id) if options.host_access else "",
             mtu=options.mtu,
+            one_endpoint=options.settings == Macvlan("passthru"),
         )
         if options.parent:
             found = plan_parent(kernel, name, store_id, kind=self.name)
@@ -149,6 +151,9 @@ class OnParentDriver(ABC):
         """Remove a parent that dovetail made with the last network on it."""
         release_parent(kernel, network, beside)
 
+    def _on_host(self, kernel: Kernel, network: Network) -> list[Difference]:
+        return list(host_access.differences(kernel, network))
+
     # -- endpoint ---------------------------------------------------------------------------------
 
     def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
@@ -170,124 +175,3 @@ class OnParentDriver(ABC):
     def _has_own_mac(self, network: Network) -> bool:
         settings = self._options(network).settings
         return isinstance(settings, Macvlan) and settings.mode != "passthru"
-
-    def join(
-        self,
-        kernel: Kernel,
-        network: Network,
-        endpoint: Endpoint,
-        *,
-        sandbox: Netns | None,
-        ifname: str,
-        store_id: str,
-        undo: ExitStack,
-    ) -> Attachment:
-        """Make the link in `sandbox`, with its addresses and default routes; ``lo`` comes up too.
-
-        Handing over (`sandbox` None), it waits in the host's namespace, down. Raises NotFound where the
-        parent is gone, Conflict where something else has it.
-        """
-        parent = self._parent(kernel, network)
-        settings = self._options(network).settings
-        attachment = sandbox_end.attachment(
-            network, endpoint, ifname=ifname, sandbox=sandbox, mtu=network.mtu or parent.mtu
-        )
-        if not self._has_own_mac(network):
-            attachment = msgspec.structs.replace(attachment, mac=Mac(parent.mac))
-        spec = LinkSpec(
-            attachment.handover or ifname,
-            mac=endpoint.mac,
-            mtu=network.mtu,
-            netns=sandbox,
-            alias=link_alias(store_id, "endpoint", endpoint.id),
-        )
-        if sandbox is None:
-            undo.callback(kernel.delete_links, [spec.name])
-            kernel.add_link(spec, settings, parent=network.parent)
-            return attachment
-        kernel.add_link(spec, settings, parent=network.parent)
-        undo.callback(_delete_inside, kernel, sandbox, ifname)
-        with kernel.inside(sandbox) as inner:
-            _announce(inner, attachment)
-            sandbox_end.configure(inner, attachment)
-        return attachment
-
-    def _parent(self, kernel: Kernel, network: Network) -> Link:
-        parent = kernel.link(network.parent)
-        if parent is None:
-            raise NotFound(
-                "interface",
-                network.parent,
-                hint=f"the parent of network {network.name!r} is gone: make it again",
-            )
-        return parent
-
-    def leave(self, kernel: Kernel, endpoint: Endpoint, *, sandbox: str = "") -> None:
-        """Delete the link, which is in the sandbox, or in the host's namespace where it was or is handed over."""
-        sandbox_end.delete_endpoint_link(kernel, endpoint, sandbox)
-
-    def check(
-        self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None
-    ) -> list[Difference]:
-        """Say a sentence for each thing that differs: parent, the host's interface, mode, MAC, MTU, addresses, routes."""
-        found: list[Difference] = []
-        parent = kernel.link(network.parent)
-        if parent is None:
-            found.append(f"the parent {network.parent!r} is gone")
-        elif not parent.up:
-            found.append(f"the parent {network.parent!r} is down")
-        found += host_access.differences(kernel, network)
-        if endpoint.attachment is None or sandbox is None:
-            return found
-        attachment = endpoint.attachment
-        if not network.mtu:
-            attachment = msgspec.structs.replace(attachment, mtu=0)  # the kernel keeps it at the parent's
-        with kernel.inside(sandbox) as inner:
-            link = inner.link(attachment.ifname)
-            found += sandbox_end.differences(inner, attachment)
-        if link is not None:
-            found += self._on_wire(network, link, parent)
-        return found
-
-    def _on_wire(self, network: Network, link: Link, parent: Link | None) -> list[Difference]:
-        settings = self._options(network).settings
-        if link.kind != self.name:
-            return [f"interface {link.name!r} is of kind {link.kind or 'network card'}, not {self.name}"]
-        found = []
-        if link.settings != settings:
-            found.append(f"interface {link.name!r} is {_words(link.settings)}, not {_words(settings)}")
-        if parent is not None and link.parent_ifindex != parent.ifindex:
-            found.append(f"interface {link.name!r} is not on {parent.name!r}")
-        return found
-
-    def is_alive(
-        self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
-    ) -> bool:
-        """Say whether the link is there, in the host's namespace or in the sandbox's."""
-        return handover_link(endpoint.id) in links or bool(
-            sandbox_end.endpoint_link(kernel, endpoint, sandbox)
-        )
-
-
-def _words(settings: object) -> str:
-    match settings:
-        case Macvlan(mode):
-            return f"in mode {mode}"
-        case Ipvlan(mode, flag):
-            return f"in mode {mode} with flag {flag}"
-        case _:
-            return "in another mode"
-
-
-def _delete_inside(kernel: Kernel, sandbox: Netns, ifname: str) -> None:
-    with kernel.inside(sandbox) as inner:
-        inner.delete_links([ifname])
-
-
-def _announce(inner: Kernel, attachment: Attachment) -> None:
-    """Let the interface tell the wire its addresses when it comes up: neighbours may know them by another MAC."""
-    versions = {address.version for address in attachment.addresses}
-    if 4 in versions:
-        inner.set_sysctl(f"net/ipv4/conf/{attachment.ifname}/arp_notify", "1")
-    if _V6 in versions:
-        inner.set_sysctl(f"net/ipv6/conf/{attachment.ifname}/ndisc_notify", "1")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from dovetail.errors import Conflict, InvalidArgument, NotFound
 from dovetail.kernel import link_settings
-from dovetail.kernel.protocol import Dummy, Ipvlan, Kernel, Link, LinkSpec, Macvlan, Vlan
+from dovetail.kernel.protocol import Dummy, Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Vlan
 from dovetail.model.names import bridge_link, link_alias, parse_alias, short
 from dovetail.model.network import Network
 
@@ -134,7 +134,7 @@ def _agree(link: Link, settings: Macvlan | Ipvlan) -> bool:
 
 
 def try_parent(
-    kernel: Kernel, network: Network, settings: Macvlan | Ipvlan, store_id: str, undo: ExitStack
+    kernel: Kernel, network: Network, settings: LinkSettings, store_id: str, undo: ExitStack
 ) -> None:
     """Make a link on the parent and remove it: what the kernel has against it is better heard now than at a join.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dovetail.engine.addresses import Addresses
 from dovetail.engine.core import Core
 from dovetail.engine.subnets import EXTERNAL
-from dovetail.errors import InvalidArgument, PoolExhausted
+from dovetail.errors import Conflict, InvalidArgument, PoolExhausted
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.endpoint import Endpoint, EndpointSpec
+from dovetail.model.names import short
 from dovetail.model.network import Network, Subnet
 from dovetail.model.pool import AddressRequest
 
@@ -30,6 +31,8 @@ class Holdings:
             raise InvalidArgument(
                 f"a {network.driver} network gives no interface that sysctls could be of", where="$.sysctls"
             )
+        if network.one_endpoint:
+            self._refuse_second(network, identifier)
         if spec.given:
             addresses = self._given(network, identifier, spec.given)
         elif network.ipam == EXTERNAL and network.subnets:
@@ -61,6 +64,15 @@ class Holdings:
             self._addresses.name_of(_pool_of(network, interface.ip), interface.ip) for interface in given
         ]
         return next(filter(None, names), "")
+
+    def _refuse_second(self, network: Network, identifier: str) -> None:
+        for other in self._core.store.endpoints(network_id=network.id):
+            if other.id != identifier:
+                who = other.name or other.owner.container or short(other.id)
+                raise Conflict(
+                    f"network {network.name!r} has one endpoint at most, and {other.owner.face} endpoint {who!r} is it",
+                    hint="disconnect that first, or make another network",
+                )
 
     def _given(
         self, network: Network, identifier: str, given: tuple[IPInterface, ...]

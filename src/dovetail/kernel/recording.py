@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
+from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns, Vlan
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_firewall import RecordingFirewall
 from dovetail.model.addresses import IPInterface, IPNetwork
@@ -180,7 +180,7 @@ class RecordingKernel(RecordingFirewall):
             spec.name,
             self._next(),
             kind_of(settings),
-            on.mac if on is not None and isinstance(settings, Ipvlan) else own,
+            on.mac if on is not None and _has_parents_mac(spec, settings) else own,
             spec.mtu or (on.mtu if on is not None else _DEFAULT_MTU),
             up=spec.up,
             master=master,
@@ -368,3 +368,7 @@ class RecordingKernel(RecordingFirewall):
         self._world.parents.pop((inode, name), None)
         for child in [child for child, parent in self._world.parents.items() if parent == (inode, name)]:
             self._drop(*child)
+
+
+def _has_parents_mac(spec: LinkSpec, settings: LinkSettings) -> bool:
+    return isinstance(settings, Ipvlan) or (isinstance(settings, Vlan) and spec.mac is None)

@@ -88,13 +88,13 @@ class Subnet(msgspec.Struct, frozen=True, kw_only=True):
 class Network(msgspec.Struct, frozen=True, kw_only=True):
     """A network: endpoints that reach each other directly.
 
-    parent: the host's link that the endpoints' links sit on (macvlan, ipvlan); parent_made: dovetail made it for
-    them. link: the host's interface (bridge), empty for drivers without one. adopted: `link` was there
-    before, so it is never deleted; kept: the addresses it had then, which stay. mtu 0: the kernel's
-    default. routes: of every endpoint. ifname_prefix: what Docker's and our own choice of an interface's
-    name begins with. gwbridge: Docker may give a container that has no gateway an interface on its
-    ``docker_gwbridge``. status says how far its creation or deletion has come, so that a crash between
-    two steps can be finished (see engine/reconcile.py).
+    parent: the host's link that the endpoints' links sit on (macvlan, ipvlan; of vlan the VLAN, as ``eth0.10``);
+    parent_made: dovetail made it for them. one_endpoint: there can be only one (vlan). link: the host's
+    interface (bridge), empty for drivers without one. adopted: `link` was there before, so it is never deleted;
+    kept: the addresses it had then, which stay. mtu 0: the kernel's default. routes: of every endpoint.
+    ifname_prefix: what Docker's and our own choice of an interface's name begins with. gwbridge: Docker may give
+    a container that has no gateway an interface on its ``docker_gwbridge``. status says how far its creation or
+    deletion has come, so that a crash between two steps can be finished (see engine/reconcile.py).
     """
 
     id: str
@@ -110,6 +110,7 @@ class Network(msgspec.Struct, frozen=True, kw_only=True):
     labels: dict[str, str] = {}
     parent: str = ""
     parent_made: bool = False
+    one_endpoint: bool = False
     link: str = ""
     adopted: bool = False
     kept: tuple[IPInterface, ...] = ()
