@@ -10,6 +10,7 @@ import signal
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -28,6 +29,7 @@ __all__ = ["DEFAULT_DOCKER_SOCKET", "DEFAULT_RUN_DIR", "DEFAULT_STATE_DIR", "bui
 DEFAULT_STATE_DIR = "/var/lib/dovetail"
 DEFAULT_RUN_DIR = "/run/dovetail"
 DEFAULT_DOCKER_SOCKET = "/run/docker.sock"
+_RULES_DIR = "/etc/dovetail/nftables.d"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
 
@@ -36,13 +38,15 @@ def build_engine(
     state_dir: str = DEFAULT_STATE_DIR,
     run_dir: str = DEFAULT_RUN_DIR,
     docker_socket: str = "",
+    rules_dir: str = "",
     kernel: Kernel | None = None,
     store: Store | None = None,
     on_step: Callable[[Step], None] | None = None,
 ) -> Engine:
     """Compose an engine on the kernel's present network namespace and the SQLite file of `state_dir`.
 
-    docker_socket: where the Docker Engine's API listens that this is a plugin of; empty for none.
+    docker_socket: where the Docker Engine's API listens that this is a plugin of; empty for none. rules_dir: of the
+    user's own rules of the firewall; empty for that of ``DOVETAIL_RULES_DIR``, or /etc/dovetail/nftables.d.
     `kernel` and `store` replace the real ones (``--explain``, tests). `on_step` sees every step begin;
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
@@ -51,11 +55,13 @@ def build_engine(
     from dovetail.features.isolation import Isolation
     from dovetail.features.masquerade import Masquerade
     from dovetail.features.portmap import PortMap, choose_ports
-    from dovetail.features.ruleset import RULESET
+    from dovetail.features.ruleset import ruleset
+    from dovetail.features.user_rules import read_rules
     from dovetail.ipam.local import LocalIpam
 
     boot_id = Path(_BOOT_ID).read_text(encoding="ascii").strip()
     on_step = on_step or failpoint(os.environ)
+    rules_dir = rules_dir or os.environ.get("DOVETAIL_RULES_DIR") or _RULES_DIR
     if store is None:
         _make_directory(state_dir, 0o700)
         store = _sqlite(os.path.join(state_dir, "dovetail.db"))
@@ -72,7 +78,8 @@ def build_engine(
         drivers={driver.name: driver for driver in _drivers()},
         ipams={"local": LocalIpam(store, boot_id=boot_id)},
         features=(Masquerade(), PortMap(), Isolation()),
-        ruleset=RULESET,
+        ruleset=ruleset,
+        user_rules=partial(read_rules, rules_dir),
         choose_ports=choose_ports,
         accept_forwarding=accept_forwarding,
         withdraw_forwarding=withdraw_forwarding,

@@ -10,10 +10,12 @@ from typing import Any
 import pytest
 
 from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NotFound
+from dovetail.features import ruleset as features
 from dovetail.kernel import nft_table
 from dovetail.kernel.linux import LinuxKernel
 from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal
-from dovetail.kernel.protocol import Netns
+from dovetail.kernel.nft_text import table_state
+from dovetail.kernel.protocol import Netns, TableState
 from dovetail.model.element import Element
 
 pytestmark = pytest.mark.root
@@ -297,6 +299,48 @@ def test_a_ruleset_that_is_wrong_is_refused_in_nfts_words(kernel: LinuxKernel) -
     with pytest.raises(KernelError, match="nft -f -.*syntax error"):
         kernel.nft_apply("table inet dovetail { chain x { nonsense; } }\n")
 
+    assert kernel.nft_elements() == set(ALL)
+
+
+def test_a_table_is_applied_together_with_its_elements(host: Any, kernel: LinuxKernel) -> None:
+    kernel.nft_apply(RULESET, ALL)
+
+    assert kernel.nft_elements() == set(ALL)
+    assert listed(host, "names") == ["dv-0123456789ab"]
+
+
+def test_a_table_is_known_by_its_comment_and_its_rules(host: Any, kernel: LinuxKernel) -> None:
+    assert kernel.nft_table() == TableState("", {"c": 1})
+
+    kernel.nft_apply(features.RULESET)
+    assert kernel.nft_table() == table_state(features.RULESET)
+
+    host.run("nft", "flush", "chain", "inet", "dovetail", "within")
+    host.run("nft", "add", "rule", "inet", "dovetail", "user", "drop")
+    changed = kernel.nft_table()
+    assert changed is not None
+    assert changed.rules == {
+        **{k: v for k, v in rules_of(features.RULESET).items() if k != "within"},
+        "user": 1,
+    }
+
+    host.run("nft", "flush", "ruleset")
+    assert kernel.nft_table() is None
+
+
+def rules_of(ruleset: str) -> dict[str, int]:
+    state = table_state(ruleset)
+    assert state is not None
+    return dict(state.rules)
+
+
+def test_a_text_is_checked_and_nothing_changes(kernel: LinuxKernel) -> None:
+    kernel.nft_add_elements(ALL)
+
+    wrong = RULESET + "table inet dovetail {\n  chain x {\n    ip saddr 10.0.0.1 nonsense\n  }\n}\n"
+    assert kernel.nft_check(RULESET) == ""
+    assert kernel.nft_check(wrong).startswith("23:31-31: Error: syntax error")
+    assert "No such file" in kernel.nft_check("add rule inet dovetail nowhere accept\n")
     assert kernel.nft_elements() == set(ALL)
 
 

@@ -44,6 +44,7 @@ def examine(engine: Engine, *, docker_plugin_dir: str = _DOCKER_PLUGIN_DIR) -> l
         _nft,
         _store,
         _table,
+        _user_rules,
         _forwarding,
         _forward_policy,
         _bridge_netfilter,
@@ -114,15 +115,33 @@ def _filtered(engine: Engine) -> list[Network]:
 
 def _table(engine: Engine) -> Iterator[Check]:
     name = "nftables table"
-    wanted, there = bool(_filtered(engine)), engine.kernel.nft_has_table()
+    table = Firewall(engine.core).table
+    wanted, there = bool(_filtered(engine)), table.exists()
+    fault = table.fault() if there else ""
     if wanted and not there:
         detail = "table inet dovetail is missing, so nothing is masqueraded or published"
         hint = "restart the daemon, which restores it; something flushed the ruleset"
         yield Check(name=name, verdict="problem", detail=detail, hint=hint)
         return
-    yield Check(name=name, verdict="ok", detail="inet dovetail" if there else "none, as no network needs it")
+    if fault:
+        yield Check(name=name, verdict="warning", detail=fault, hint=_RESTART)
+    else:
+        detail = "inet dovetail" if there else "none, as no network needs it"
+        yield Check(name=name, verdict="ok", detail=detail)
     if wanted:
         yield _elements(engine)
+
+
+def _user_rules(engine: Engine) -> Iterator[Check]:
+    name, files = "rules of the user", engine.core.user_rules()
+    problems = engine.firewall_problems()
+    if problems:
+        hint = "correct it: within a minute the daemon takes it in"
+        yield Check(name=name, verdict="problem", detail=_some(problems), hint=hint)
+    elif files:
+        yield Check(name=name, verdict="ok", detail=_some([file.path for file in files]))
+    else:
+        yield Check(name=name, verdict="ok", detail="none")
 
 
 def _elements(engine: Engine) -> Check:

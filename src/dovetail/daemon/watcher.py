@@ -34,6 +34,7 @@ class FirewallWatcher:
         self._events = FirewallEvents()
         self._stop_read, self._stop_write = os.pipe2(os.O_CLOEXEC)
         self._thread = threading.Thread(target=self._watch, daemon=True, name="firewall-watch")
+        self._told: list[str] = []
 
     def start(self) -> None:
         """Begin to watch."""
@@ -47,6 +48,7 @@ class FirewallWatcher:
         self._events.close()
 
     def _watch(self) -> None:
+        self._tell()
         while True:
             changed, stopped = self._wait(_ANYWAY_S)
             if stopped:
@@ -79,8 +81,20 @@ class FirewallWatcher:
         try:
             with self._engine.tracer.step("engine", "restore firewall"):
                 done = self._engine.restore_firewall()
+            self._tell()
         except (DovetailError, OSError) as exc:
             _LOG.warning("firewall not restored", extra={"fields": {"error": one_sentence(exc)}})
             return
         for sentence in done:
             _LOG.info("firewall restored", extra={"fields": {"what": sentence}})
+
+    def _tell(self) -> None:
+        """Warn of the user's rules that cannot be used, once until that changes."""
+        try:
+            problems = self._engine.firewall_problems()
+        except (DovetailError, OSError) as exc:
+            problems = [one_sentence(exc)]
+        for sentence in problems:
+            if sentence not in self._told:
+                _LOG.warning("rules of the user not in force", extra={"fields": {"what": sentence}})
+        self._told = problems

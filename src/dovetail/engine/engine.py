@@ -8,6 +8,7 @@
     engine.sandboxes   create delete get all open
     engine.reconcile() store against kernel, at start and now and again; engine.plan() what it would do
     engine.restore_firewall()  after a flush or a restart of another firewall
+    engine.firewall_problems() the user's rules that cannot be used
     engine.status(network)     would the next attachment succeed
     engine.tracer      timed step trees
 """
@@ -72,6 +73,10 @@ class Engine:
     def restore_firewall(self) -> list[str]:
         """Put back what another program took out of the firewall; does nothing when all is there."""
         return self._firewall.restore()
+
+    def firewall_problems(self) -> list[str]:
+        """Say which of the user's own rules are not in force, and why, a sentence each."""
+        return self._firewall.table.problems()
 
     def status(self, network: str) -> None:
         """Raise what would keep the next attachment to `network` from succeeding (CNI's STATUS), else return."""

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from dovetail.engine.core import Core
+from dovetail.engine.table import Table
 from dovetail.errors import NotFound
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Endpoint
@@ -19,15 +20,15 @@ from dovetail.model.network import Network
 __all__ = ["Firewall"]
 
 _LOCK = "f" * 15  # a lock of its own; network and endpoint ids are hashes and never all f
-_DELETE_TABLE = "delete table inet dovetail\n"
 _AT_ONCE = 64  # locks held, a descriptor each
 
 
 class Firewall:
-    """The static ruleset, its elements, and room in the host's other firewall."""
+    """The table, its elements, and room in the host's other firewall."""
 
     def __init__(self, core: Core) -> None:
         self._core = core
+        self.table = Table(core)
 
     def network_elements(self, network: Network) -> list[Element]:
         """Give what every feature wants for `network`."""
@@ -66,7 +67,7 @@ class Firewall:
                 self._remove_all()
 
     def add_endpoint(self, network: Network, endpoint: Endpoint) -> None:
-        """Add the endpoint's elements; where the table is gone (flushed), everything is restored first."""
+        """Add the endpoint's elements; where the table or a set is gone, everything is restored first."""
         elements = self.endpoint_elements(network, endpoint)
         if not elements:
             return
@@ -89,9 +90,10 @@ class Firewall:
             live = [n for n in core.store.networks() if n.firewall is not None and n.status != "deleting"]
             if not live:
                 return self._remove_all()
-            if not core.kernel.nft_has_table() and not any(self._settled(network) for network in live):
+            if not self.table.exists() and not any(self._settled(network) for network in live):
                 return []  # the only network is being made, and brings the table, or taken back
-            done = ["the nftables table is missing"] if self._ensure_table() else []
+            fault = self._ensure_table()
+            done = [fault] if fault else []
             back = self._put_back()
             if back:
                 done.append(f"{back} nftables elements are missing")
@@ -160,17 +162,32 @@ class Firewall:
         with self._core.locks.hold(_LOCK, timeout_s=self._core.lock_timeout_s, what="the firewall"):
             yield
 
-    def _ensure_table(self) -> bool:
-        if self._core.kernel.nft_has_table():
-            return False
-        self._core.kernel.nft_apply(self._core.ruleset)
-        self._put_back()
-        return True
+    def _ensure_table(self) -> str:
+        fault = self.table.ensure(self._elements)
+        if fault:
+            self._put_back()
+        return fault
+
+    def _elements(self) -> set[Element]:
+        """Give what a table that is made anew begins with: what there was with an owner, and what settled owners want.
+
+        An operation under way that adds its own just now may lose it; the watcher sees the change of the table, and
+        puts it back when the operation is over.
+        """
+        store = self._core.store
+        kept = self._core.kernel.nft_elements() & self._owned()
+        owners = [n.id for n in store.networks()] + [e.id for e in store.endpoints() if e.ports]
+        return kept.union(*map(self._wanted_now, owners))
+
+    def _wanted_now(self, identifier: str) -> list[Element]:
+        with self._core.locks.try_hold(identifier, shared=True) as settled:
+            store = self._core.store
+            return self._wanted(store.network(identifier) or store.endpoint(identifier)) if settled else []
 
     def _remove_all(self) -> list[str]:
-        if not self._core.kernel.nft_has_table():
+        if not self.table.exists():
             return []
-        self._core.kernel.nft_apply(_DELETE_TABLE)
+        self.table.delete()
         self._core.withdraw_forwarding(self._core.kernel)
         return ["no network is left that needs the nftables table"]
 

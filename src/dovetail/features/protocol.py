@@ -7,13 +7,13 @@ ruleset; the engine adds, removes and reconciles them. Nothing else of the firew
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
 
-__all__ = ["Feature"]
+__all__ = ["Feature", "RulesFile"]
 
 
 class Feature(Protocol):
@@ -28,3 +28,11 @@ class Feature(Protocol):
     def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
         """Give what `endpoint` needs while it is joined (its published ports, for one)."""
         ...
+
+
+class RulesFile(NamedTuple):
+    """A file of rules that a user wrote for chain ``user``, or why there is no reading it."""
+
+    path: str
+    text: str
+    problem: str = ""

@@ -136,7 +136,7 @@ table inet dovetail {
 def ruleset(user_rules: str = "") -> str:
     """Give the text with `user_rules`, lines of nftables, as chain ``user``."""
     digests = " ".join(hashlib.sha256(part.encode()).hexdigest()[:16] for part in (_TEXT, user_rules))
-    return _TEXT.replace("@USER@", user_rules.rstrip("\n")).replace("@MARK@", digests)
+    return _TEXT.replace("@MARK@", digests).replace("@USER@", user_rules.rstrip("\n"))
 
 
 RULESET = ruleset()

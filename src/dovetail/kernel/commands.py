@@ -17,7 +17,7 @@ from dovetail.model.attachment import Route
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
 
-__all__ = ["MUTATING", "describe", "element_text", "inside", "netns_path"]
+__all__ = ["MUTATING", "describe", "element_lines", "element_text", "inside", "netns_path"]
 
 _TABLE = "inet dovetail"
 _RUN_NETNS = ("/run/netns/", "/var/run/netns/")  # NETNS_RUN_DIR of iproute2, where `ip -n NAME` looks
@@ -222,8 +222,8 @@ def _set_sysctl(key: str, value: str) -> list[str]:
     return [_line("sysctl", "-q", "-w", f"{key}={value}")]
 
 
-def _nft_apply(ruleset: str) -> list[str]:
-    text = ruleset.strip("\n")
+def _nft_apply(ruleset: str, elements: Collection[Element] = ()) -> list[str]:
+    text = "\n".join([ruleset.strip("\n"), *element_lines("add", elements)])
     if "\n" not in text:
         return [_line("nft", text)]
     return [f"nft -f - <<'EOF'\n{text}\nEOF"]
@@ -238,13 +238,15 @@ def _nft_delete_elements(elements: Collection[Element]) -> list[str]:
 
 
 def _nft_elements(action: str, elements: Collection[Element]) -> list[str]:
+    return [_line("nft", line) for line in element_lines(action, elements)]
+
+
+def element_lines(action: str, elements: Collection[Element]) -> list[str]:
+    """Write `elements` as lines of nft's language that ``add`` or ``delete`` them, one a set."""
     by_set: dict[str, list[str]] = {}
     for element in elements:
         by_set.setdefault(element.set, []).append(element_text(element))
-    return [
-        _line("nft", f"{action} element {_TABLE} {name} {{ {', '.join(texts)} }}")
-        for name, texts in by_set.items()
-    ]
+    return [f"{action} element {_TABLE} {name} {{ {', '.join(texts)} }}" for name, texts in by_set.items()]
 
 
 def element_text(element: Element) -> str:

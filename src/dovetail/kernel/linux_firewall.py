@@ -6,11 +6,11 @@ from collections.abc import Collection
 from functools import cached_property, partial
 
 from dovetail.kernel import conntrack, netns, sockets
-from dovetail.kernel.commands import describe
+from dovetail.kernel.commands import describe, element_lines
 from dovetail.kernel.netlink import NetlinkSocket, RefusedError, SocketPool
 from dovetail.kernel.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, drops, get_chain
 from dovetail.kernel.nft_table import NftTable
-from dovetail.kernel.protocol import Netns
+from dovetail.kernel.protocol import Netns, TableState
 from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.model.addresses import IPAddress
 from dovetail.model.element import Element
@@ -49,17 +49,28 @@ class LinuxFirewall:
 
     # -- nftables ---------------------------------------------------------------------------------
 
-    def nft_apply(self, ruleset: str) -> None:
-        """Apply text as one transaction; runs ``nft``."""
+    def nft_apply(self, ruleset: str, elements: Collection[Element] = ()) -> None:
+        """Apply text and elements as one transaction; runs ``nft``."""
         from dovetail.kernel.programs import nft_apply
 
         with netns.entered(self._home):
-            nft_apply(ruleset)
+            nft_apply("\n".join([ruleset, *element_lines("add", elements), ""]))
         self._table.forget()
 
-    def nft_has_table(self) -> bool:
-        """Say whether ``table inet dovetail`` is there."""
-        return self._table.exists()
+    def nft_check(self, ruleset: str) -> str:
+        """Say what is wrong with text; runs ``nft``."""
+        from dovetail.kernel.programs import nft_check
+
+        with netns.entered(self._home):
+            return nft_check(ruleset)
+
+    def nft_has_table(self, name: str = _TABLE) -> bool:
+        """Say whether ``table inet NAME`` is there."""
+        return (self._table if name == _TABLE else NftTable(self._netfilter, name)).exists()
+
+    def nft_table(self) -> TableState | None:
+        """Say what it is now; see `NftTable.state`."""
+        return self._table.state()
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
         """Add elements; see `NftTable.add`."""

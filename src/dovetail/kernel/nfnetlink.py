@@ -16,13 +16,16 @@ __all__ = [
     "NFPROTO_INET",
     "NFPROTO_IPV4",
     "NFPROTO_IPV6",
+    "comment",
     "drops",
     "generation",
     "get_chain",
     "get_generation",
+    "get_rules",
     "get_table",
     "header",
     "nft",
+    "rule_chain",
     "transaction",
 ]
 
@@ -35,7 +38,12 @@ _BATCH_BEGIN = 0x10
 _BATCH_END = 0x11
 _GETTABLE = 1  # NFT_MSG_…
 _GETCHAIN = 4
+_GETRULE = 7
 _NFTA_TABLE_NAME = 1
+_NFTA_TABLE_USERDATA = 6
+_UDATA_COMMENT = 0  # NFTNL_UDATA_TABLE_COMMENT, libnftnl's include/libnftnl/udata.h
+_NFTA_RULE_TABLE = 1
+_NFTA_RULE_CHAIN = 2
 _NFTA_CHAIN_TABLE = 1
 _NFTA_CHAIN_NAME = 3
 _NFTA_CHAIN_POLICY = 5
@@ -63,6 +71,30 @@ def transaction(messages: Sequence[Message]) -> list[Message]:
 def get_table(name: str, family: int) -> Message:
     """Ask for a table."""
     return nft(_GETTABLE, family, nul(_NFTA_TABLE_NAME, name))
+
+
+def comment(body: bytes) -> str:
+    """Read the comment of a table, as NFT_MSG_GETTABLE answers it; empty without one (or before Linux 5.10).
+
+    User data is a row of values that nft keeps there: a byte says what, a byte how long, and text ends with 0.
+    """
+    data = attributes(body, HEADER.size).get(_NFTA_TABLE_USERDATA, b"")
+    while len(data) > 2:
+        kind, length = data[0], data[1]
+        if kind == _UDATA_COMMENT:
+            return data[2 : 2 + length].rstrip(b"\0").decode(errors="replace")
+        data = data[2 + length :]
+    return ""
+
+
+def get_rules(table: str, family: int) -> Message:
+    """List the rules of a table."""
+    return nft(_GETRULE, family, nul(_NFTA_RULE_TABLE, table))
+
+
+def rule_chain(body: bytes) -> str:
+    """Read the chain of a rule, as NFT_MSG_GETRULE answers it."""
+    return attributes(body, HEADER.size).get(_NFTA_RULE_CHAIN, b"").split(b"\0")[0].decode()
 
 
 def get_chain(family: int, table: str, chain: str) -> Message:

@@ -6,13 +6,23 @@ What types a set has is asked once and remembered, until the kernel says that th
 from __future__ import annotations
 
 import errno
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from dovetail.errors import AlreadyExists, Busy, DovetailError, NotFound
 from dovetail.kernel.commands import describe, element_text
 from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
-from dovetail.kernel.nfnetlink import NFPROTO_INET, generation, get_generation, get_table, transaction
+from dovetail.kernel.nfnetlink import (
+    NFPROTO_INET,
+    comment,
+    generation,
+    get_generation,
+    get_rules,
+    get_table,
+    rule_chain,
+    transaction,
+)
 from dovetail.kernel.nft_elements import (
     DESTROY,
     Shape,
@@ -24,6 +34,7 @@ from dovetail.kernel.nft_elements import (
     parse_elements,
     parse_set,
 )
+from dovetail.kernel.protocol import TableState
 from dovetail.kernel.refusals import explain
 from dovetail.model.element import Element
 
@@ -66,6 +77,18 @@ class NftTable:
                     return False
                 raise explain(exc.refusal, f"nft list table inet {self._name}") from exc
         return True
+
+    def state(self) -> TableState | None:
+        """Say what the table is now; None without it."""
+        with self._sockets.borrow() as netlink:
+            try:
+                said = comment(netlink.request(get_table(self._name, _FAMILY)))
+                rules = Counter(map(rule_chain, netlink.dump(get_rules(self._name, _FAMILY))))
+            except RefusedError as exc:
+                if exc.refusal.errno == errno.ENOENT:
+                    return None
+                raise explain(exc.refusal, f"nft list table inet {self._name}") from exc
+        return TableState(said, dict(rules))
 
     def forget(self) -> None:
         """Ask for the sets' types again next time."""

@@ -11,7 +11,7 @@ from subprocess import PIPE, Popen, TimeoutExpired
 
 from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
 
-__all__ = ["iptables", "iptables_rules", "nft_apply"]
+__all__ = ["iptables", "iptables_rules", "nft_apply", "nft_check"]
 
 _TIMEOUT_S = 60.0
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where a daemon's PATH may end before /usr/sbin
@@ -22,12 +22,31 @@ def nft_apply(ruleset: str) -> None:
 
     Raises Unsupported (no nft), PermissionDenied, KernelError with nft's own first line, Busy.
     """
-    try:
-        status, _, errors = _run(["nft", "-f", "-"], ruleset)
-    except FileNotFoundError as exc:
-        raise Unsupported("the program nft is not installed", hint="install nftables") from exc
+    status, errors = _nft(["-f", "-"], ruleset)
     if status != 0:
         raise _nft_failure(errors)
+
+
+def nft_check(ruleset: str) -> str:
+    """Say what is wrong with `ruleset`, as ``nft -c -f -`` does: ``LINE:COLUMN: what``; empty where it is right.
+
+    Nothing is applied, but the kernel is asked as well. Raises as `nft_apply`, except KernelError.
+    """
+    status, errors = _nft(["-c", "-f", "-"], ruleset)
+    if status == 0:
+        return ""
+    failure = _nft_failure(errors)
+    if isinstance(failure, PermissionDenied):
+        raise failure
+    return failure.extack if isinstance(failure, KernelError) else str(failure)
+
+
+def _nft(args: list[str], text: str) -> tuple[int, str]:
+    try:
+        status, _, errors = _run(["nft", *args], text)
+    except FileNotFoundError as exc:
+        raise Unsupported("the program nft is not installed", hint="install nftables") from exc
+    return status, errors
 
 
 def _nft_failure(errors: str) -> DovetailError:

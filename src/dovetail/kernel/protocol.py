@@ -10,7 +10,7 @@ known NotFound, AlreadyExists or PermissionDenied.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
@@ -32,6 +32,7 @@ __all__ = [
     "Macvlan",
     "MacvlanMode",
     "Netns",
+    "TableState",
     "Vlan",
 ]
 
@@ -133,6 +134,16 @@ class KernelRoute(NamedTuple):
     destination: IPNetwork
     gateway: IPAddress | None
     link: str
+
+
+class TableState(NamedTuple):
+    """``table inet dovetail`` as it is, or as a text would make it: its comment, and how many rules each chain has.
+
+    Chains without rules are left out.
+    """
+
+    comment: str
+    rules: Mapping[str, int]
 
 
 class Kernel(Protocol):
@@ -283,12 +294,20 @@ class Kernel(Protocol):
         ...
 
     # -- nftables -----------------------------------------------------------------------------------
-    def nft_apply(self, ruleset: str) -> None:
-        """``nft -f -``: apply text as one transaction."""
+    def nft_apply(self, ruleset: str, elements: Collection[Element] = ()) -> None:
+        """``nft -f -``: apply text, and add `elements` to the sets it makes, as one transaction."""
         ...
 
-    def nft_has_table(self) -> bool:
-        """Say whether ``table inet dovetail`` is there."""
+    def nft_check(self, ruleset: str) -> str:
+        """``nft -c -f -``: say what is wrong with text, as nft says it with the line first; empty where it is right."""
+        ...
+
+    def nft_has_table(self, name: str = "dovetail") -> bool:
+        """Say whether ``table inet NAME`` is there."""
+        ...
+
+    def nft_table(self) -> TableState | None:
+        """Say what ``table inet dovetail`` is now; None without it."""
         ...
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:

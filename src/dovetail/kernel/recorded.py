@@ -8,7 +8,7 @@ from errno import EIO
 
 from dovetail.errors import KernelError
 from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link
+from dovetail.kernel.protocol import Kernel, KernelRoute, Link, TableState
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
@@ -50,6 +50,7 @@ class Space:
     unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     table: bool | None = None
+    state: TableState | None = None
     sets: frozenset[str] = frozenset()
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)

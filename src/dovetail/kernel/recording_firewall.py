@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection
 
 from dovetail.errors import AlreadyExists, NotFound
-from dovetail.kernel.protocol import Kernel
+from dovetail.kernel.nft_text import names_table, sets_of, table_state
+from dovetail.kernel.protocol import Kernel, TableState
 from dovetail.kernel.recorded import Recorder, World
 from dovetail.model.addresses import IPAddress
 from dovetail.model.element import Element
@@ -29,20 +29,33 @@ class RecordingFirewall(Recorder):
 
     # -- nftables -----------------------------------------------------------------------------------
 
-    def nft_apply(self, ruleset: str) -> None:
-        """Record ``nft -f -``; notes which sets and maps the text declares."""
-        self._record("nft_apply", ruleset)
+    def nft_apply(self, ruleset: str, elements: Collection[Element] = ()) -> None:
+        """Record ``nft -f -``; notes which sets and maps the text declares, and how many rules."""
+        self._record("nft_apply", ruleset, elements)
+        if not names_table(ruleset):
+            return
         space = self._space
-        space.table = re.search(r"^\s*table inet dovetail\s*\{", ruleset, re.MULTILINE) is not None
-        space.sets = frozenset(re.findall(r"^\s*(?:set|map)\s+(\w+)\s*\{", ruleset, re.MULTILINE))
-        space.elements.clear()
+        space.state = table_state(ruleset)
+        space.table = space.state is not None
+        space.sets = sets_of(ruleset)
+        space.elements = {(element.set, element.key): element for element in elements}
         space.elements_gone.clear()
 
-    def nft_has_table(self) -> bool:
-        """Say whether the recording or else the base has the table."""
-        if self._space.table is not None:
+    def nft_check(self, ruleset: str) -> str:
+        """Ask the base; without one all is right."""
+        return self._base.nft_check(ruleset) if self._base is not None else ""
+
+    def nft_has_table(self, name: str = "dovetail") -> bool:
+        """Say whether the recording or else the base has the table; of others, the base."""
+        if self._space.table is not None and name == "dovetail":
             return self._space.table
-        return self._base.nft_has_table() if self._base is not None else False
+        return self._base.nft_has_table(name) if self._base is not None else False
+
+    def nft_table(self) -> TableState | None:
+        """Say what the recorded table is, or the base's."""
+        if self._space.table is not None:
+            return self._space.state
+        return self._base.nft_table() if self._base is not None else None
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
         """Record ``nft add element`` for those that are not there."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from dovetail.features.ruleset import RULESET
+from dovetail.features.ruleset import RULESET, ruleset
 from dovetail.model.port import PortMapping
 
 pytestmark = pytest.mark.root
@@ -261,6 +261,32 @@ def test_applying_the_ruleset_again_replaces_it(lab: Any) -> None:
     tables = [entry for entry in lab.host.nft("list", "ruleset") if "table" in entry]
     assert len(tables) == 1
     assert not [e for e in lab.host.nft("list", "set", "inet", "dovetail", "bridges") if "elem" in str(e)]
+
+
+@both
+def test_the_users_rules_come_first_and_a_drop_of_theirs_is_final(lab: Any, version: int) -> None:
+    inside = lab.container(lab.network(), 2, published())
+    closed = lab.container(lab.network(2, internal=True), 2)
+    for space in (inside, closed):
+        lab.serve(space, 80, 81)
+    lab.serve(lab.outside, 80)
+    ask = lab.probe
+    assert ask(lab.outside, HOST[version], 8080) == OUTSIDE[version]
+
+    ip = "ip" if version == 4 else "ip6"
+    rules = f"""
+        {ip} saddr {OUTSIDE[version]} tcp dport 80 drop
+        # a port that is not published, for those who have a route to it
+        {ip} saddr {OUTSIDE[version]} tcp dport 81 accept
+        iifname @internal {ip} daddr {OUTSIDE[version]} accept
+    """
+    lab.kernel.nft_apply(ruleset(rules), lab.kernel.nft_elements())
+    assert ask(lab.outside, at(1, 2, version), 81) == OUTSIDE[version], "early accept"
+    with lab.impatient():
+        assert not ask(lab.outside, HOST[version], 8080), "drop, by the port behind the translation"
+        assert not ask(lab.outside, at(1, 2, version), 80)
+    lab.sh(f"ip route add default via {at(2, 1, version)}", closed)
+    assert ask(closed, OUTSIDE[version], 80) == at(2, 2, version), "out of an internal network"
 
 
 @by_commands_too

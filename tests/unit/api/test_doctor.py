@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dovetail.api.doctor import examine
+from dovetail.features.ruleset import RULESET
 from dovetail.kernel.protocol import Dummy, LinkSpec
 from dovetail.model.addresses import parse_interface
 from dovetail.model.names import link_alias
@@ -139,3 +140,29 @@ def test_a_check_that_cannot_run_does_not_stop_the_others(sound, monkeypatch):
     found = verdicts(sound)
     assert found["store"].verdict == "problem"
     assert "nft" in found
+
+
+def test_a_table_that_somebody_changed_is_told_of(sound):
+    sound.kernel.nft_apply(
+        RULESET.replace("        iifname @internal drop", "        #"), sound.kernel.nft_elements()
+    )
+
+    check = verdicts(sound)["nftables table"]
+    assert (check.verdict, check.detail) == ("warning", "rules of the nftables table were changed")
+    assert verdicts(sound)["nftables elements"].verdict == "ok"
+
+
+def test_rules_of_the_user_that_cannot_be_used_are_named(monkeypatch, tmp_path, request):
+    monkeypatch.setenv("DOVETAIL_RULES_DIR", str(tmp_path))
+    sound = request.getfixturevalue("sound")
+    assert verdicts(sound)["rules of the user"].detail == "none"
+
+    (tmp_path / "10.nft").write_text("ip saddr 203.0.113.9 drop\n")
+    assert verdicts(sound)["rules of the user"].detail == f"{tmp_path}/10.nft"
+
+    (tmp_path / "10.nft").write_bytes(b"\xff")
+    check = verdicts(sound)["rules of the user"]
+    assert (check.verdict, check.detail) == (
+        "problem",
+        f"the rules of {tmp_path}/10.nft are not in force: is not text",
+    )
