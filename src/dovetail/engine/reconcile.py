@@ -228,9 +228,11 @@ class _Pass:
             find = store.endpoint if kind == "endpoint" else store.network
             if identifier in self._faults.gone or find(identifier) is not None:
                 continue
-            # the same container may be attached again, under the same id and link
+            # the same container may be attached again, under the same id and link; and a link that several networks
+            # share may have been handed to the next of them
             with self._core.locks.try_hold(identifier) as free:
-                if free and find(identifier) is None:
+                now = self._core.kernel.link(link.name) if free and find(identifier) is None else None
+                if now is not None and now.alias == link.alias:
                     do = partial(self._core.kernel.delete_links, [link.name])
                     why = f"{kind} {short(identifier)}, whose it was, is gone"
                     self._settle("remove", "link", link.name, why, do)

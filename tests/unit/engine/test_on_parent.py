@@ -119,6 +119,20 @@ def test_what_a_crash_left_half_made_does_not_take_the_vlan_of_another(rig: Any)
     assert rig.kernel.link("up0.10").alias.endswith(second.id)
 
 
+def test_a_vlan_that_changes_hands_during_a_reconciliation_is_not_taken_for_nobodys(
+    rig: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(rig, "one", "10.6.0.0/24", parent="up0.10")
+    create(rig, "two", "10.7.0.0/24", parent="up0.10")
+    read_before = rig.kernel.links()
+    rig.engine.networks.delete("one")
+    monkeypatch.setattr(rig.kernel, "links", lambda: read_before)
+
+    assert rig.engine.reconcile().findings == []
+
+    assert rig.kernel.link("up0.10") is not None
+
+
 def test_networks_take_turns_on_a_parent(rig: Any) -> None:
     object.__setattr__(rig.engine.core, "lock_timeout_s", 0.05)
 
