@@ -44,10 +44,22 @@ __all__ = ["daemon", "main"]
     help="Where Docker keeps networks: on each host for itself, or in its swarm, for which it takes a managed "
     "plugin only; also DOVETAIL_DOCKER_SCOPE.",
 )
+@click.option(
+    "--docker-mac-first",
+    is_flag=True,
+    envvar="DOVETAIL_DOCKER_MAC_FIRST",
+    help="Have Docker settle an endpoint's MAC before its address: networks with the option sticky then know a "
+    "container by a MAC that is fixed, where Docker does not say its name (before 29); also DOVETAIL_DOCKER_MAC_FIRST.",
+)
 @docker_socket_option
 @pass_session
 def daemon(
-    session: Session, docker_plugin_dir: str, docker_scope: Literal["local", "global"], docker_socket: str
+    session: Session,
+    docker_plugin_dir: str,
+    docker_scope: Literal["local", "global"],
+    docker_socket: str,
+    *,
+    docker_mac_first: bool,
 ) -> None:
     """Serve Docker, CNI and the commands.
 
@@ -66,6 +78,7 @@ def daemon(
         docker_plugin_dir=docker_plugin_dir,
         docker_socket=docker_socket,
         docker_scope=docker_scope,
+        docker_mac_first=docker_mac_first,
     )
     if status:
         click.get_current_context().exit(status)

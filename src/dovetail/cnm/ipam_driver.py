@@ -23,6 +23,7 @@ from dovetail.model.addresses import (
     parse_address,
     parse_subnet,
 )
+from dovetail.model.mac import Mac
 from dovetail.model.network import Face, Network, Subnet
 from dovetail.model.pool import AddressRequest, PoolRequest
 
@@ -43,13 +44,16 @@ _LOOP_TIMES = 8
 _GATEWAY = "com.docker.network.gateway"  # netlabel.Gateway, moby daemon/libnetwork/netlabel/labels.go
 _NAME = "com.docker.network.endpoint.name"  # of the container; Docker 29 and later
 _NAME_MAX = 255
+_MAC = "com.docker.network.endpoint.macaddress"  # where `get_capabilities` asks for it
 
 
 class IpamDriver:
     """One method a call; each takes the decoded request and gives the reply as JSON's builtins."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, by_mac: bool = False) -> None:
+        """Work on `engine`. by_mac: Docker is to settle an endpoint's MAC before it asks for the address."""
         self._engine = engine
+        self._by_mac = by_mac
         self._asked: dict[str, list[float]] = {}
 
     def get_capabilities(self) -> dict[str, object]:
@@ -59,7 +63,7 @@ class IpamDriver:
         leader. ``Plugin.Activate`` comes before it from dockerd alone, and not for a managed plugin.
         """
         self._engine.addresses.begin_replay()
-        return {"RequiresMACAddress": False, "RequiresRequestReplay": True}
+        return {"RequiresMACAddress": self._by_mac, "RequiresRequestReplay": True}
 
     def get_default_address_spaces(self) -> dict[str, object]:
         """Name our spaces; they only tell our pools from those of other IPAM drivers."""
@@ -67,7 +71,7 @@ class IpamDriver:
 
     def request_pool(self, request: wire.PoolRequest) -> wire.PoolReply:
         """Hold a pool for Docker, or point at that of the network that the options name."""
-        name = read_ipam_options(request.options)
+        name, sticky = read_ipam_options(request.options)
         subnet = _subnet(request.pool, v6=request.v6, where="$.Pool")
         ip_range = _subnet(request.sub_pool, v6=request.v6, where="$.SubPool")
         if name:
@@ -87,6 +91,7 @@ class IpamDriver:
                     version=6 if request.v6 else 4,
                     owner=_DOCKER,
                     space="global" if request.address_space == GLOBAL_SPACE else "local",
+                    sticky=sticky,
                 )
             )
         except PoolOverlap as exc:
@@ -166,10 +171,16 @@ class IpamDriver:
             reserved = self._reserved(pool_id, asked, gateway=kind == _GATEWAY)
             if reserved is not None:
                 return wire.RequestAddressReply(address=reserved)
+        name = request.options.get(_NAME, "")[:_NAME_MAX]
         interface = self._engine.addresses.request(
             pool_id,
-            AddressRequest(kind="gateway" if kind == _GATEWAY else "docker", owner=_DOCKER, address=asked),
-            name=request.options.get(_NAME, "")[:_NAME_MAX],
+            AddressRequest(
+                kind="gateway" if kind == _GATEWAY else "docker",
+                owner=_DOCKER,
+                address=asked,
+                key=_key(name, request.options.get(_MAC, "")),
+            ),
+            name=name,
         )
         return wire.RequestAddressReply(address=str(interface))
 
@@ -195,6 +206,16 @@ class IpamDriver:
         """Give an address back; one that Docker does not hold (any more) is left alone."""
         address = parse_address(request.address, where="$.Address")
         self._engine.addresses.release(_plain(request.pool_id), address, _DOCKER)
+
+
+def _key(name: str, mac: str) -> str:
+    """Say for which container an address is, so that a sticky pool gives it the same again.
+
+    By its name where Docker says it, as a MAC that no user has fixed is another one each time.
+    """
+    if name:
+        return f"name:{name}"
+    return f"mac:{Mac(mac)}" if mac else ""
 
 
 def _plain(pool_id: str) -> str:

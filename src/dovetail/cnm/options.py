@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from dovetail.drivers.options import Given, Option
 from dovetail.errors import InvalidArgument
 from dovetail.model.names import check_ifname
 
@@ -25,7 +26,10 @@ KNOWN = {
     "dovetail.name": "the name of the network that is made",
     "dovetail.driver": "the technique of the network that is made: bridge, …",
 }
-KNOWN_IPAM = {"dovetail.network": "the existing dovetail network whose pool to use"}
+KNOWN_IPAM = {
+    "dovetail.network": "the existing dovetail network whose pool to use",
+    "dovetail.sticky": "as option sticky of a network, for a pool that another driver uses",
+}
 
 _OURS = "dovetail."
 _DOCKER = "com.docker.network."
@@ -79,13 +83,22 @@ def _driver(asked: str, technique: str) -> str:
     return technique or asked or "bridge"
 
 
-def read_ipam_options(options: Mapping[str, str]) -> str:
-    """Read ``--ipam-opt``: the name of the network whose pool is asked for, or nothing.
+def read_ipam_options(options: Mapping[str, str]) -> tuple[str, bool]:
+    """Read ``--ipam-opt``: the name of the network whose pool is asked for, or nothing; and whether it is sticky.
 
-    Raises InvalidArgument for a key that is neither ours nor Docker's.
+    Raises InvalidArgument for a key that is neither ours nor Docker's, and for a pool of a network's that is described.
     """
     _refuse_unknown(options, KNOWN_IPAM, "--ipam-opt", strict=True)
-    return options.get("dovetail.network", "")
+    name = options.get("dovetail.network", "")
+    given = Given("", {"sticky": options.get("dovetail.sticky", "false")}, {"sticky": Option("")})
+    sticky = given.boolean("sticky", default=False)
+    if name and sticky:
+        raise InvalidArgument(
+            f"network {name!r} exists, and says itself whether its addresses are kept",
+            where="--ipam-opt dovetail.sticky",
+            hint="leave it out",
+        )
+    return name, sticky
 
 
 def read_endpoint_options(options: Mapping[str, object]) -> dict[str, str]:

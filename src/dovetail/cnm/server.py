@@ -38,8 +38,10 @@ _STATUS: tuple[tuple[type[Exception], int], ...] = (
 class PluginServer:
     """Every method of NetworkDriver and IpamDriver over one engine; safe under threads."""
 
-    def __init__(self, engine: Engine, scope: wire.Scope = "local", technique: str = "") -> None:
-        """Serve `engine`. scope: where Docker is to keep networks.
+    def __init__(
+        self, engine: Engine, scope: wire.Scope = "local", technique: str = "", *, by_mac: bool = False
+    ) -> None:
+        """Serve `engine`. scope: where Docker is to keep networks. by_mac: see `IpamDriver`.
 
         technique: all networks made here are of that driver, as a plugin of its own (``dovetail-macvlan``). Such a
         one is no IPAM driver: its activation, which comes when the first of its networks is made, would have
@@ -50,7 +52,7 @@ class PluginServer:
         self._roles = ["NetworkDriver"] if technique else ["NetworkDriver", "IpamDriver"]
         self._handlers = {"Plugin.Activate": _bare(self._activate), **_network_driver(network)}
         if not technique:
-            self._handlers |= _ipam_driver(IpamDriver(engine))
+            self._handlers |= _ipam_driver(IpamDriver(engine, by_mac=by_mac))
 
     def handle(self, path: str, body: bytes) -> tuple[int, bytes]:
         """Answer one call: `path` is ``/Type.Method``. Never raises; the reply is always a JSON object."""

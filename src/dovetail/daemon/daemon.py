@@ -17,6 +17,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from typing import NamedTuple
 
 from dovetail.api.dispatch import dispatch
@@ -65,11 +66,13 @@ def run(
     docker_plugin_dir: str,
     docker_socket: str = "",
     docker_scope: Scope = "local",
+    docker_mac_first: bool = False,
 ) -> int:
     """Serve until SIGTERM or SIGINT; gives the exit status. Raises DovetailError where it cannot start.
 
     docker_socket: of Docker's API, for names and for what Docker has forgotten; empty for none.
     docker_scope: where Docker is told to keep networks, see `NetworkDriver.get_capabilities`.
+    docker_mac_first: whether Docker is to settle an endpoint's MAC before its address, see `IpamDriver`.
 
     Needs CAP_NET_ADMIN and CAP_SYS_ADMIN. With sockets from systemd (names ``api``, ``docker``, ``cni``) those
     are used and left in place; others are made, and removed at the end.
@@ -98,7 +101,8 @@ def run(
         if names is not None:
             stack.callback(names.stop, _DRAIN_S)
             names.start()
-        services = _serve(sockets, engine, counters, docker_scope)
+        plugin_server = partial(plugin.PluginServer, engine, docker_scope, by_mac=docker_mac_first)
+        services = _serve(sockets, engine, counters, plugin_server)
         # What is there now stays: a collection that went through it would take 10 ms out of some container's start,
         # and with the usual threshold every start would hold a small one.
         gc.collect()
@@ -138,7 +142,10 @@ def _sockets(run_dir: str, docker_plugin_dir: str, stack: ExitStack) -> dict[str
 
 
 def _serve(
-    sockets: dict[str, Listening], engine: Engine, counters: Metrics, docker_scope: Scope
+    sockets: dict[str, Listening],
+    engine: Engine,
+    counters: Metrics,
+    plugin_server: Callable[[str], plugin.PluginServer],
 ) -> list[_Service]:
     services = []
     for name, listening in sockets.items():
@@ -147,9 +154,7 @@ def _serve(
             serve, shutdown = shims.serve_forever, shims.shutdown
         else:
             technique = name.removeprefix("docker").removeprefix("-")
-            application = (
-                _api(engine, counters) if name == "api" else _docker(engine, docker_scope, technique)
-            )
+            application = _api(engine, counters) if name == "api" else _docker(plugin_server(technique))
             server = HttpServer(listening.socket, application)
             serve, shutdown = server.serve_forever, _bounded(server)
         thread = threading.Thread(target=serve, daemon=True, name=name)
@@ -184,9 +189,7 @@ def _api(engine: Engine, counters: Metrics) -> Application:
     return Application(answer, refuse)
 
 
-def _docker(engine: Engine, scope: Scope, technique: str) -> Application:
-    plugin_server = plugin.PluginServer(engine, scope, technique)
-
+def _docker(plugin_server: plugin.PluginServer) -> Application:
     def answer(request: Request) -> Response:
         if request.method != "POST":
             return refuse(405, f"{request.method} is no method of the plugin protocol: it takes POST")

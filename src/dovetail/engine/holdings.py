@@ -41,7 +41,7 @@ class Holdings:
                 f"Docker's own IPAM gives the addresses of network {network.name!r}", hint=hint
             )
         else:
-            addresses = self._chosen(network, identifier, spec.addresses)
+            addresses = self._chosen(network, identifier, spec)
         return Endpoint(
             id=identifier,
             network_id=network.id,
@@ -83,9 +83,8 @@ class Holdings:
                 self._addresses.tie(pool_id, interface.ip, identifier)
         return given
 
-    def _chosen(
-        self, network: Network, identifier: str, wanted: tuple[IPAddress, ...]
-    ) -> tuple[IPInterface, ...]:
+    def _chosen(self, network: Network, identifier: str, spec: EndpointSpec) -> tuple[IPInterface, ...]:
+        wanted = spec.addresses
         for address in wanted:
             if not _pool_of(network, address):
                 known = ", ".join(str(s.subnet) for s in network.subnets) or "no subnet"
@@ -97,16 +96,16 @@ class Holdings:
             if len(asked) > 1:
                 raise InvalidArgument(f"more than one IPv{version} address was asked for")
             if subnets:
-                chosen.append(self._one(network, identifier, subnets, asked[0] if asked else None))
+                request = AddressRequest(
+                    kind="endpoint", owner=identifier, address=asked[0] if asked else None, key=_key(spec)
+                )
+                chosen.append(self._one(network, subnets, request))
         return tuple(chosen)
 
-    def _one(
-        self, network: Network, identifier: str, subnets: list[Subnet], asked: IPAddress | None
-    ) -> IPInterface:
+    def _one(self, network: Network, subnets: list[Subnet], request: AddressRequest) -> IPInterface:
         ipam = self._core.ipam(network.ipam)
-        request = AddressRequest(kind="endpoint", owner=identifier, address=asked)
-        if asked is not None:
-            pool_id = _pool_of(network, asked)
+        if request.address is not None:
+            pool_id = _pool_of(network, request.address)
             self._addresses.refuse_taken(pool_id, request)
             return ipam.request_address(pool_id, request)
         for subnet in subnets[:-1]:
@@ -147,6 +146,13 @@ class Holdings:
             if pool_id and (row is None or row.owner != endpoint.id):
                 missing.append(f"address {interface} is not held for this endpoint")
         return missing
+
+
+def _key(spec: EndpointSpec) -> str:
+    """Say for which container an address is, so that a sticky pool gives it the same again."""
+    if spec.name:
+        return f"name:{spec.name}/{spec.owner.ifname}"
+    return f"mac:{spec.mac}" if spec.mac is not None else ""
 
 
 def _pool_of(network: Network, address: IPAddress) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from dovetail.drivers.network_options import without_gateway
+from dovetail.drivers.network_options import is_sticky, without_gateway
 from dovetail.drivers.protocol import Driver, OnParent
 from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
@@ -41,6 +41,7 @@ class Subnets:
             return ()
         wanted = spec.subnets or (SubnetSpec(),)
         without = without_gateway(spec.options, driver.options())
+        sticky = is_sticky(spec.options, driver.options())
         for index, subnet in enumerate(wanted):
             _check(subnet, f"$.subnets[{index}]", without)
         hosts = driver.host_addresses(network) if isinstance(driver, OnParent) else None
@@ -61,19 +62,29 @@ class Subnets:
         for each in wanted:
             clear = routes if driver.is_gateway or is_any(each.subnet) else []
             chosen = driver.is_gateway and each.version not in without
-            held = self._hold_one(ipam, network, each, clear, chosen=chosen)
+            held = self._hold_one(ipam, network, each, clear, chosen=chosen, sticky=sticky)
             if isinstance(driver, OnParent):
                 held = self._reserve_host(ipam, network, self._reserve_hosts_own(ipam, network, held), hosts)
             subnets.append(held)
         return tuple(subnets)
 
     def _hold_one(
-        self, ipam: IpamDriver, network: Network, spec: SubnetSpec, routes: list[IPNetwork], *, chosen: bool
+        self,
+        ipam: IpamDriver,
+        network: Network,
+        spec: SubnetSpec,
+        routes: list[IPNetwork],
+        *,
+        chosen: bool,
+        sticky: bool,
     ) -> Subnet:
         pool = self._take_over(spec, network, routes) or ipam.request_pool(
             PoolRequest(subnet=spec.subnet, ip_range=spec.ip_range, version=spec.version, owner=network.id),
             routes=routes,
         )
+        if sticky and not pool.sticky:
+            pool = msgspec.structs.replace(pool, sticky=True)
+            self._core.store.put_pool(pool)
         # the reserved ones first, so that a gateway that is chosen is none of them
         for address in spec.aux.values():
             ipam.request_address(pool.id, AddressRequest(kind="aux", owner=network.id, address=address))

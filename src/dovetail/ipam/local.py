@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 
 from dovetail.errors import AddressInUse, InvalidArgument, NotFound, PoolExhausted, PoolOverlap
@@ -23,6 +23,8 @@ from dovetail.model.names import short
 from dovetail.model.pool import Address, AddressRequest, Pool, PoolRequest, Space
 
 __all__ = ["DEFAULT_RANGES", "LocalIpam"]
+
+_LEASES = 4096  # kept in one pool
 
 
 class LocalIpam:
@@ -69,6 +71,7 @@ class LocalIpam:
                 ip_range=request.ip_range,
                 owner=request.owner,
                 space=request.space,
+                sticky=request.sticky,
                 created=time.time(),
             )
             self._ledger.put_pool(pool)
@@ -109,7 +112,8 @@ class LocalIpam:
     def request_address(self, pool_id: str, request: AddressRequest) -> IPInterface:
         """Hold an address; see `ipam.protocol.IpamDriver`.
 
-        A gateway that is not named is the first address of the whole subnet, even below the ip_range.
+        A gateway that is not named is the first address of the whole subnet, even below the ip_range. Of a
+        sticky pool, a container gets the address that it had, as long as no other needed it.
         Nothing is written before all is found free, so there is nothing to undo by itself.
         """
         with self._ledger.joined():
@@ -120,8 +124,12 @@ class LocalIpam:
                 address, held = self._named(pool, request, request.address)
             elif request.kind == "gateway":
                 address, held = self._gateway(pool, request)
+            elif pool.sticky and request.key:
+                address, held = self._kept(pool, request.key), False
             else:
                 address, held = self._next(pool), False
+            if pool.sticky and request.key and request.kind != "gateway":
+                self._ledger.put_lease(pool_id, request.key, address)
             if not held:
                 self._ledger.put_address(
                     Address(
@@ -158,21 +166,51 @@ class LocalIpam:
             raise self._exhausted(pool, pool.subnet)
         return _at(pool.subnet, free), False
 
+    def _kept(self, pool: Pool, key: str) -> IPAddress:
+        """Give the address that `key` had if it is free, else the next one."""
+        address = self._ledger.lease(pool.id, key)
+        if address is not None and self._ledger.address(pool.id, address) is None:
+            return address
+        return self._next(pool)
+
     def _next(self, pool: Pool) -> IPAddress:
-        """Give the next free address after the last one given, wrapping at the end of the range."""
+        """Give the next free address after the last one given, wrapping at the end of the range.
+
+        Of a sticky pool, one that is kept for nobody; or else the one that was longest not asked for.
+        """
+        leases = self._leases(pool) if pool.sticky else []
+        kept = {int(address) for _, address in leases}
         within = pool.ip_range or pool.subnet
         first, last = usable(pool.subnet)
         first = max(first, int(within.network_address))
         last = min(last, int(within.broadcast_address))
         cursor = self._ledger.cursor(pool.id)
         start = cursor + 1 if cursor is not None and first <= cursor < last else first
-        free = self._ledger.free_from(pool.id, start, last)
+        free = self._free(pool, start, last, kept)
         if free is None and start > first:
-            free = self._ledger.free_from(pool.id, first, start - 1)
+            free = self._free(pool, first, start - 1, kept)
         if free is None:
+            for key, address in leases:
+                if first <= int(address) <= last and self._ledger.address(pool.id, address) is None:
+                    self._ledger.delete_lease(pool.id, key)
+                    return address
             raise self._exhausted(pool, within)
         self._ledger.set_cursor(pool.id, free)
         return _at(pool.subnet, free)
+
+    def _free(self, pool: Pool, start: int, last: int, kept: Collection[int]) -> int | None:
+        """Give the lowest free address in ``start..last`` that is not among `kept`."""
+        free = self._ledger.free_from(pool.id, start, last)
+        while free is not None and free in kept:
+            free = self._ledger.free_from(pool.id, free + 1, last)
+        return free
+
+    def _leases(self, pool: Pool) -> list[tuple[str, IPAddress]]:
+        """Give the leases, and end the oldest where there are more than a host can have use for."""
+        leases = self._ledger.leases(pool.id)
+        for key, _ in leases[:-_LEASES]:
+            self._ledger.delete_lease(pool.id, key)
+        return leases[-_LEASES:]
 
     def _exhausted(self, pool: Pool, within: IPNetwork) -> PoolExhausted:
         count = self._ledger.count_addresses(pool.id)

@@ -31,7 +31,7 @@ class Ledger(Protocol):
     def pool(self, pool_id: str) -> Pool | None: ...
     def put_pool(self, pool: Pool) -> None: ...
     def delete_pool(self, pool_id: str) -> None:
-        """Delete a pool, its addresses, cursor and taken ranges."""
+        """Delete a pool, its addresses, cursor, leases and taken ranges."""
         ...
 
     def address(self, pool_id: str, address: IPAddress) -> Address | None: ...
@@ -46,6 +46,20 @@ class Ledger(Protocol):
     def free_from(self, pool_id: str, start: int, last: int) -> int | None:
         """Give the lowest address (as an integer) in ``start..last`` that is not taken, in O(log n); None if all are."""
         ...
+
+    def lease(self, pool_id: str, key: str) -> IPAddress | None:
+        """Give the address that `key` had."""
+        ...
+
+    def leases(self, pool_id: str) -> list[tuple[str, IPAddress]]:
+        """Give keys and addresses; the one that was asked for longest ago comes first."""
+        ...
+
+    def put_lease(self, pool_id: str, key: str, address: IPAddress) -> None:
+        """Write that `key` has `address` now; another's lease of it, and its own of another one, end."""
+        ...
+
+    def delete_lease(self, pool_id: str, key: str) -> None: ...
 
     def cursor(self, pool_id: str) -> int | None:
         """Give the address given last, as an integer."""

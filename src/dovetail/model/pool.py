@@ -25,7 +25,7 @@ class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `subnet` None chooses from the default ranges of family `version`, ``0.0.0.0/24`` one of that size. `ip_range` restricts dynamic
     addresses to a part of the subnet; gateway and static addresses may be anywhere in it.
-    `owner` is the network's id or ``docker``.
+    `owner` is the network's id or ``docker``. `sticky`: see `Pool`.
     """
 
     subnet: IPNetwork | None = None
@@ -33,13 +33,15 @@ class PoolRequest(msgspec.Struct, frozen=True, kw_only=True):
     version: Literal[4, 6] = 4
     owner: str = ""
     space: Space = "local"
+    sticky: bool = False
 
 
 class Pool(msgspec.Struct, frozen=True, kw_only=True):
     """A range of addresses held for one network.
 
     `owner`: the id of the network it belongs to, or ``docker`` while a Docker Engine has asked for
-    it and has not created its network yet.
+    it and has not created its network yet. `sticky`: an address is kept for the container that had it
+    (`AddressRequest.key`), and given to others only when no other is left.
     """
 
     id: str
@@ -47,6 +49,7 @@ class Pool(msgspec.Struct, frozen=True, kw_only=True):
     ip_range: IPNetwork | None = None
     owner: str = ""
     space: Space = "local"
+    sticky: bool = False
     created: float = 0.0
 
 
@@ -54,12 +57,14 @@ class AddressRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked of `request_address`: `address` None takes the next free one.
 
     `owner` is the endpoint's id (kind endpoint), the network's id (gateway, aux) or ``docker``.
-    The same owner asking for an address that it holds gets it again.
+    The same owner asking for an address that it holds gets it again. `key` says for which container
+    it is, whatever its endpoint's id: ``name:web`` or ``mac:02:42:…``; empty where nobody said.
     """
 
     kind: AddressKind
     owner: str
     address: IPAddress | None = None
+    key: str = ""
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):

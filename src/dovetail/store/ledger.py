@@ -41,7 +41,7 @@ class LedgerTable(Table):
         )
 
     def delete_pool(self, pool_id: str) -> None:
-        """Delete a pool, its addresses, cursor and taken ranges (by their foreign keys)."""
+        """Delete a pool, its addresses, cursor, leases and taken ranges (by their foreign keys)."""
         self._db.write("DELETE FROM pools WHERE id = ?", pool_id)
 
     def address(self, pool_id: str, address: IPAddress) -> Address | None:

@@ -93,7 +93,22 @@ def _tell_families_apart(connection: sqlite3.Connection) -> None:
         connection.execute("UPDATE networks SET doc = ? WHERE id = ?", (json.dumps(network), network_id))
 
 
-MIGRATIONS: tuple[Migration, ...] = (_make_tables, _tell_bindings_more, _tell_families_apart)
+def _keep_addresses(connection: sqlite3.Connection) -> None:
+    """Remember which address a container had, for pools that keep it for it."""
+    connection.execute(
+        """CREATE TABLE leases (
+            pool_id TEXT NOT NULL REFERENCES pools ON DELETE CASCADE, key TEXT NOT NULL, address BLOB NOT NULL,
+            used REAL NOT NULL, PRIMARY KEY (pool_id, key)) STRICT, WITHOUT ROWID"""
+    )
+    connection.execute("CREATE UNIQUE INDEX leases_by_address ON leases (pool_id, address)")
+
+
+MIGRATIONS: tuple[Migration, ...] = (
+    _make_tables,
+    _tell_bindings_more,
+    _tell_families_apart,
+    _keep_addresses,
+)
 VERSION = len(MIGRATIONS)
 
 

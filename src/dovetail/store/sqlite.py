@@ -7,6 +7,7 @@ from functools import cached_property
 
 from dovetail.store.database import MEMORY, Database
 from dovetail.store.endpoints import EndpointTable
+from dovetail.store.leases import LeaseTable
 from dovetail.store.ledger import LedgerTable
 from dovetail.store.networks import BindingTable, NetworkTable
 from dovetail.store.ports import PortTable
@@ -15,7 +16,9 @@ from dovetail.store.sandboxes import SandboxTable
 __all__ = ["SqliteStore"]
 
 
-class SqliteStore(NetworkTable, EndpointTable, SandboxTable, BindingTable, PortTable, LedgerTable):
+class SqliteStore(
+    NetworkTable, EndpointTable, SandboxTable, BindingTable, PortTable, LeaseTable, LedgerTable
+):
     """`store.protocol.Store` in SQLite; safe under threads, processes and forks.
 
     A value that is read is shared with other readers and never changed: make a new one and put it.

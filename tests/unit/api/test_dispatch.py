@@ -101,6 +101,21 @@ def test_without_a_gateway_none_is_reserved_and_there_is_no_way_out(api):
     assert (view["addresses"], view["gateways"]) == (["10.91.0.1/24"], [])
 
 
+def test_a_sticky_network_gives_a_sandbox_the_address_that_its_name_had(api):
+    api(
+        "POST",
+        "/v1/networks",
+        {"name": "kept", "subnets": [{"subnet": "10.91.0.0/24"}], "options": {"sticky": "true"}},
+    )
+
+    def address(sandbox):
+        view = api("POST", "/v1/networks/kept/connect", {"sandbox": sandbox}).body
+        api("POST", "/v1/networks/kept/disconnect", {"sandbox": sandbox})
+        return view["addresses"]
+
+    assert [address(name) for name in ("a", "b", "a", "b")] == [["10.91.0.2/24"], ["10.91.0.3/24"]] * 2
+
+
 def test_a_second_connection_of_a_sandbox_needs_an_interface_name(api):
     api("POST", "/v1/networks/web/connect", {"sandbox": "a"})
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from dovetail.cnm.server import PluginServer
 from dovetail.model.addresses import parse_subnet
 from dovetail.model.network import NetworkSpec, SubnetSpec
 
@@ -343,3 +345,68 @@ def test_a_pool_of_a_size_is_chosen_for_docker(dockerd: Any) -> None:
     pools = [dockerd.call("IpamDriver.RequestPool", request_pool("0.0.0.0/24"))["Pool"] for _ in range(3)]
 
     assert pools == ["172.17.0.0/24", "172.17.1.0/24", "172.17.2.0/24"]
+
+
+# -- containers that come back ----------------------------------------------------------------------------
+
+NAME, MAC = "com.docker.network.endpoint.name", "com.docker.network.endpoint.macaddress"
+
+
+def take_and_give_back(dockerd: Any, pool_id: str, options: dict[str, str]) -> str:
+    body = {"PoolID": pool_id, "Address": "", "Options": options}
+    address = str(dockerd.call("IpamDriver.RequestAddress", body)["Address"]).partition("/")[0]
+    dockerd.call("IpamDriver.ReleaseAddress", {"PoolID": pool_id, "Address": address})
+    return address
+
+
+@pytest.mark.cnm(34)
+@pytest.mark.parametrize(
+    "options", [{NAME: "c1"}, {MAC: "02:42:0A:00:00:07"}, {NAME: "c1", MAC: "02:42:0a:00:00:07"}]
+)
+def test_a_container_that_comes_back_gets_its_address_by_name_or_mac(
+    dockerd: Any, options: dict[str, str]
+) -> None:
+    sticky = {"dovetail.sticky": "true"}
+    for pool in (
+        dockerd.call("IpamDriver.RequestPool", request_pool("10.77.0.0/24", Options=sticky))["PoolID"],
+        _pool_of_sticky_network(dockerd),
+    ):
+        first = take_and_give_back(dockerd, pool, options)
+        others = {take_and_give_back(dockerd, pool, {NAME: f"other{n}"}) for n in range(5)}
+
+        assert first not in others
+        assert take_and_give_back(dockerd, pool, {k: v.lower() for k, v in options.items()}) == first
+
+
+def _pool_of_sticky_network(dockerd: Any) -> str:
+    pool = dockerd.pool("10.78.0.0/24")
+    dockerd.create_network(pool, opts={"sticky": "true"})
+    return str(pool["id"])
+
+
+@pytest.mark.cnm(34)
+def test_docker_is_asked_for_macs_where_the_daemon_is_told_so(dockerd: Any) -> None:
+    status, payload = PluginServer(dockerd.engine, by_mac=True).handle("/IpamDriver.GetCapabilities", b"")
+
+    assert (status, json.loads(payload)) == (200, {"RequiresMACAddress": True, "RequiresRequestReplay": True})
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"dovetail.sticky": "perhaps"}, "perhaps"),
+        ({"dovetail.sticky": "1", "dovetail.network": "web"}, "web"),
+    ],
+)
+def test_what_is_no_choice_is_refused(dockerd: Any, options: dict[str, str], word: str) -> None:
+    dockerd.web()
+
+    assert word in dockerd.refused("IpamDriver.RequestPool", request_pool(Options=options))
+
+
+def test_a_mac_that_is_none_is_refused(dockerd: Any) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    body = {"PoolID": pool["id"], "Address": "", "Options": {MAC: "02:42"}}
+
+    assert "02:42" in dockerd.refused("IpamDriver.RequestAddress", body)
+    assert dockerd.held() == ["gateway 10.77.0.1"]

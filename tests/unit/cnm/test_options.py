@@ -240,6 +240,7 @@ def test_several_subnets_of_a_family_are_one_network(dockerd: Any) -> None:
         ({"mtu": "autoo"}, "autoo"),
         ({"gateway": "10.77.0.9"}, "10.77.0.9"),
         ({"gwbridge": "perhaps"}, "perhaps"),
+        ({"sticky": "perhaps"}, "perhaps"),
     ],
 )
 def test_an_option_that_cannot_be_is_refused_and_leaves_no_network(
