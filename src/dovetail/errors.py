@@ -4,6 +4,7 @@
 
     DovetailError
     ├── InvalidArgument        the caller said something that cannot be (400)
+    │   └── NamespaceGone      nothing is at the path of a namespace any more
     ├── Unsupported            this kernel, engine or technique cannot do it
     ├── NotFound               no such network, endpoint, sandbox, link, …
     ├── Conflict               it contradicts what is there
@@ -34,6 +35,7 @@ __all__ = [
     "InUse",
     "InvalidArgument",
     "KernelError",
+    "NamespaceGone",
     "NotFound",
     "PermissionDenied",
     "PoolExhausted",
@@ -61,6 +63,14 @@ class DovetailError(Exception):
 
 class InvalidArgument(DovetailError):
     """A value is malformed, out of range or contradicts another one of the same request."""
+
+
+class NamespaceGone(InvalidArgument):
+    """The namespace at a path has ended: nothing is there, in a directory that is.
+
+    Where the directory is missing too, or something else is at the path, the namespace may live: this process may
+    see another file system than its owner.
+    """
 
 
 class Unsupported(DovetailError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -57,7 +58,7 @@ def test_it_is_found_wherever_dockerd_has_moved_it(
     host.run("ip", "link", "set", waiting, "netns", box.path)
     host.run("nsenter", f"--net={box.path}", "ip", "link", "set", waiting, "name", "eth0", "up")
     assert driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
-    assert not driver.is_alive(kernel, endpoint, names(kernel), sandbox="/nowhere")
+    assert not driver.is_alive(kernel, endpoint, names(kernel), sandbox="/run/gone")
 
     host.run("nsenter", f"--net={box.path}", "ip", "link", "set", "eth0", "down")
     host.run("nsenter", f"--net={box.path}", "ip", "link", "set", "eth0", "name", waiting)
@@ -67,6 +68,30 @@ def test_it_is_found_wherever_dockerd_has_moved_it(
     driver.leave(kernel, endpoint)
     assert set(host.links()) == {"lo", "up0", "wire0"}
     assert not driver.is_alive(kernel, endpoint, names(kernel), sandbox=box.path)
+
+
+def test_one_that_cannot_be_seen_counts_as_alive(
+    host: Any, kernel: LinuxKernel, box: Netns, tmp_path: Path, handed_over: tuple[Network, Endpoint]
+) -> None:
+    """A managed plugin has a file system of its own, in which dockerd's namespaces need not be."""
+    _, endpoint = handed_over
+    driver = MacvlanDriver()
+    host.run("ip", "link", "set", f"dvc{'cd' * 6}", "netns", box.path)
+    (tmp_path / "plain").touch()
+
+    alive = {
+        path: driver.is_alive(kernel, endpoint, names(kernel), sandbox=path)
+        for path in (
+            box.path,
+            "/run/elsewhere/netns/box",
+            f"{tmp_path}/plain",
+            f"{tmp_path}/gone",
+            "/proc/0/ns/net",
+            "",
+        )
+    }
+
+    assert list(alive.values()) == [True, True, True, False, False, False], alive
 
 
 def test_it_is_removed_from_inside_the_container_too(

@@ -10,7 +10,7 @@ from ipaddress import ip_network
 import msgspec
 
 from dovetail.drivers.protocol import Difference
-from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NotFound
+from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NamespaceGone, NotFound
 from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress
 from dovetail.model.attachment import Attachment, HostInterface, Route
@@ -218,19 +218,24 @@ def _routes(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
 
 
 def endpoint_link(kernel: Kernel, endpoint: Endpoint, sandbox: str) -> str:
-    """Say where the only link of `endpoint` is: ``host``, ``sandbox``, or an empty string where it is gone.
+    """Say where the only link of `endpoint` is: ``host``, ``sandbox``, ``hidden``, or an empty string where it is gone.
 
     sandbox: the path of the namespace it joined. The alias tells the link from another of the same name, and
-    stays with it when dockerd moves and renames it.
+    stays with it when dockerd moves and renames it. Hidden is one in a namespace that cannot be seen from here, as
+    from the file system of a managed plugin: it may well live, and its addresses with it.
     """
     waiting = kernel.link(handover_link(endpoint.id))
     if waiting is not None:
         return "host"
+    if not sandbox:
+        return ""
     try:
         with kernel.open_netns(sandbox) as netns, kernel.inside(netns) as inner:
             return "sandbox" if _owned(inner, endpoint) else ""
-    except (InvalidArgument, NotFound):
-        return ""  # the namespace is gone, and the link with it
+    except (NamespaceGone, NotFound):
+        return ""  # and the link with it
+    except InvalidArgument:
+        return "hidden"
 
 
 def delete_endpoint_link(kernel: Kernel, endpoint: Endpoint, sandbox: str) -> None:

@@ -17,7 +17,14 @@ import threading
 from contextlib import AbstractContextManager
 from threading import Thread
 
-from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, KernelError, PermissionDenied
+from dovetail.errors import (
+    AlreadyExists,
+    DovetailError,
+    InvalidArgument,
+    KernelError,
+    NamespaceGone,
+    PermissionDenied,
+)
 from dovetail.kernel.netlink import NetlinkSocket, Refusal
 from dovetail.kernel.protocol import Netns
 from dovetail.kernel.rtnl import set_link
@@ -98,7 +105,9 @@ def present() -> LinuxNetns:
 
 def _cannot_open(path: str, exc: OSError) -> DovetailError:
     if exc.errno in _GONE:
-        return InvalidArgument(f"network namespace {path} does not exist", hint=_MISSING_HINT)
+        ended = path.startswith("/proc/") or os.path.isdir(os.path.dirname(path))
+        kind = NamespaceGone if ended else InvalidArgument
+        return kind(f"network namespace {path} does not exist", hint=_MISSING_HINT)
     if exc.errno in (errno.EACCES, errno.EPERM):
         return PermissionDenied(f"no permission to open network namespace {path}", hint=_PRIVILEGE_HINT)
     return InvalidArgument(f"network namespace {path} cannot be opened: {exc.strerror}")

@@ -159,7 +159,8 @@ class Kernel(Protocol):
         """Open a namespace by path.
 
         Raises InvalidArgument where the path is missing or is no network namespace (fstatfs is not
-        NSFS_MAGIC, or NS_GET_NSTYPE is not CLONE_NEWNET): the sentence names the path.
+        NSFS_MAGIC, or NS_GET_NSTYPE is not CLONE_NEWNET), NamespaceGone where there was one most likely: the
+        sentence names the path.
         """
         ...
 
