@@ -165,6 +165,9 @@ def _wrong_addresses(books: Books, *, docker: bool) -> list[str]:
     gateways = {
         (s["gateway"], n["id"]) for n in books.networks.values() for s in n["subnets"] if s["gateway"]
     }
+    gateways |= {
+        (a, n["id"]) for n in books.networks.values() for s in n["subnets"] for a in s["aux"].values()
+    }
     found = [
         f"pool {key} of nobody"
         for key, pool in books.pools.items()

@@ -112,7 +112,9 @@ class Scene:
     def made(self) -> set[str]:
         return set(self.host.links()) - {"lo", "up0"}
 
-    def end(self) -> None:
+    def end(self, nobodys: Callable[..., list[str]]) -> None:
+        if (self.directory / "state" / "lock").exists():  # else nothing was done
+            assert nobodys(self.host.run, str(self.directory / "state")) == []
         for endpoint in self.engine.endpoints.all():
             self.engine.endpoints.detach(endpoint.id)
         for network in self.engine.networks.all():
@@ -131,18 +133,17 @@ def first(attachment: Attachment, version: int = 4) -> object:
 
 
 @pytest.fixture
-def on_wire(host: Any, tmp_path: Path) -> Iterator[Scene]:
+def on_wire(host: Any, tmp_path: Path, nobodys: Callable[..., list[str]]) -> Iterator[Scene]:
     scene = Scene(host, tmp_path, "veth")
     yield scene
-    scene.end()
+    scene.end(nobodys)
 
 
 @pytest.fixture(params=["veth", "ifb"])
-def scene(request: Any, host: Any, tmp_path: Path) -> Iterator[Scene]:
-    """A scene on either kind of parent."""
+def scene(request: Any, host: Any, tmp_path: Path, nobodys: Callable[..., list[str]]) -> Iterator[Scene]:
     scene = Scene(host, tmp_path, request.param)
     yield scene
-    scene.end()
+    scene.end(nobodys)
 
 
 # -- the link -------------------------------------------------------------------------------------
