@@ -13,23 +13,26 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from dovetail import errors
+from dovetail import assembly, errors
 from dovetail.api import dispatch, problems, requests
+from dovetail.api.views import driver_view
 from dovetail.cli.main import root
 from dovetail.cli.reference import reference
 from dovetail.cni import errors as cni_errors
 from dovetail.cnm import options as docker_options
 from dovetail.cnm import server
-from dovetail.drivers import bridge_options
+from dovetail.drivers.protocol import Driver
 from dovetail.features.ruleset import RULESET
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "latest.json"
+DRIVERS = {driver.name: driver for driver in assembly._drivers()}  # noqa: SLF001
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -38,20 +41,42 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def bridge() -> str:
-    """Describe the options of a bridge network, and Docker's names for them."""
+def driver_options(driver: Driver) -> str:
+    """Describe the options of a driver's networks, and Docker's names for them."""
     rows = [
         (f"`{key}`", " ".join(f"`{name}`" for name in option.synonyms), option.meaning)
-        for key, option in bridge_options.KNOWN.items()
+        for key, option in driver.options().items()
     ]
     return table(("option", "Docker's name", "meaning (default)"), rows)
 
 
+def drivers() -> str:
+    """List the drivers, and their names in Docker."""
+    views = [driver_view(driver) for driver in DRIVERS.values()]
+    rows = [(f"`{view.name}`", f"`{view.plugin}`" if view.addressed else "", view.summary) for view in views]
+    return table(("driver", "in Docker", "an endpoint gets"), rows)
+
+
 def docker() -> str:
     """Describe the options of ours that are given to Docker."""
-    rows = [(f"`-o {key}=…`", text) for key, text in docker_options.KNOWN.items()]
-    rows += [(f"`--ipam-opt {key}=…`", text) for key, text in docker_options.KNOWN_IPAM.items()]
-    return table(("option of `docker network create`", "meaning"), rows)
+    create, connect = "docker network create", "docker network connect"
+    rows = [(f"`{create} -o {key}=…`", text) for key, text in docker_options.KNOWN.items()]
+    rows += [(f"`{create} --ipam-opt {key}=…`", text) for key, text in docker_options.KNOWN_IPAM.items()]
+    rows += [
+        (f"`{connect} --driver-opt {key}=…`", text) for key, text in docker_options.KNOWN_ENDPOINT.items()
+    ]
+    return table(("option", "meaning"), rows)
+
+
+def docker_keys() -> str:
+    """List Docker's own options of networks, and which of ours each is."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for driver in DRIVERS.values():
+        for key, option in driver.options().items():
+            for synonym in option.synonyms:
+                found.setdefault(synonym, (key, []))[1].append(driver.name)
+    rows = [(f"`{key}`", f"`{ours}`", ", ".join(names)) for key, (ours, names) in sorted(found.items())]
+    return table(("Docker's option", "option", "of the drivers"), rows)
 
 
 def routes() -> str:
@@ -175,7 +200,16 @@ def part(ratio: float) -> str:
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "README.md": {"numbers": numbers},
-    "docs/reference/options.md": {"bridge-options": bridge, "docker-options": docker},
+    "docs/reference/options.md": {
+        "drivers": drivers,
+        **{
+            f"{n}-options": partial(driver_options, driver)
+            for n, driver in DRIVERS.items()
+            if driver.addressed
+        },
+        "docker-options": docker,
+        "docker-keys": docker_keys,
+    },
     "docs/reference/api.md": {"routes": routes, "requests": bodies},
     "docs/reference/errors.md": {"errors": error_table, "cni-codes": cni_codes},
     "docs/explanation/firewall.md": {"ruleset": ruleset},

@@ -370,6 +370,7 @@ run --network web -p 18081:80 --ip 10.88.0.201 -- ip -j addr
 endpoint ls
 endpoint inspect box
 driver ls
+driver inspect bridge macvlan
 pool ls
 topology
 doctor

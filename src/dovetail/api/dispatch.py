@@ -18,6 +18,7 @@ path                                        method   request                    
 ``/v1/sandboxes/REF``                       DELETE                                         ``{}``
 ``/v1/endpoints``, ``/v1/endpoints/REF``    GET                                            EndpointView
 ``/v1/drivers``                             GET                                            list of DriverView
+``/v1/drivers/REF``                         GET                                            DriverView
 ``/v1/pools``                               GET                                            list of PoolView
 ``/v1/trace?last=N``                        GET                                            list of Step
 ``/v1/trace/next?after=N&wait_s=S``         GET                                            TraceNews
@@ -50,6 +51,7 @@ from dovetail.api.requests import ConnectRequest, DisconnectRequest, NetworkRequ
 from dovetail.api.topology import topology
 from dovetail.api.views import (
     DriverView,
+    driver_view,
     endpoint_view,
     endpoint_views,
     network_rows,
@@ -177,14 +179,7 @@ def _endpoint(engine: Engine, call: _Call) -> object:
 
 
 def _drivers(engine: Engine, _call: _Call) -> list[DriverView]:
-    return [
-        DriverView(
-            name=driver.name,
-            addressed=driver.addressed,
-            options={key: option.meaning for key, option in driver.options().items()},
-        )
-        for _, driver in sorted(engine.core.drivers.items())
-    ]
+    return [driver_view(driver) for _, driver in sorted(engine.core.drivers.items())]
 
 
 def _trace(engine: Engine, call: _Call) -> list[Step]:
@@ -241,6 +236,7 @@ _ROUTES: dict[tuple[str, bool, str], dict[str, _Handler]] = {
     },
     ("endpoints", True, ""): {"GET": _endpoint},
     ("drivers", False, ""): {"GET": _drivers},
+    ("drivers", True, ""): {"GET": lambda engine, call: driver_view(engine.core.driver(call.ref))},
     ("pools", False, ""): {"GET": lambda engine, _: pool_views(engine)},
     ("trace", False, ""): {"GET": _trace},
     ("trace", True, ""): {"GET": _trace_next},

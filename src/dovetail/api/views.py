@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 
+from dovetail.drivers.protocol import Driver
 from dovetail.engine.engine import Engine
 from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
 from dovetail.model.attachment import DNS, HostInterface, Route
@@ -28,9 +29,11 @@ __all__ = [
     "EndpointView",
     "NetworkRow",
     "NetworkView",
+    "OptionView",
     "PoolView",
     "SandboxView",
     "SubnetView",
+    "driver_view",
     "endpoint_view",
     "endpoint_views",
     "network_rows",
@@ -180,12 +183,41 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
 
 
+class OptionView(msgspec.Struct, frozen=True, kw_only=True):
+    """An option of a driver: what it does, with its default, and the keys that Docker has for the same."""
+
+    meaning: str
+    synonyms: list[str] = []
+
+
 class DriverView(msgspec.Struct, frozen=True, kw_only=True):
-    """A network driver. addressed: its networks have subnets. options: each key with what it does."""
+    """A network driver. summary: what an endpoint gets. plugin: its name among Docker's drivers.
+
+    addressed: its networks have subnets. is_gateway: the host is their gateway; else a router may be.
+    """
 
     name: str
+    summary: str
+    plugin: str
     addressed: bool
-    options: dict[str, str] = {}
+    is_gateway: bool
+    options: dict[str, OptionView] = {}
+
+
+def driver_view(driver: Driver) -> DriverView:
+    """Render a driver. Docker finds those with addresses under a name of their own, but for the usual one."""
+    has_own = driver.addressed and driver.name != "bridge"
+    return DriverView(
+        name=driver.name,
+        summary=driver.summary,
+        plugin=f"dovetail-{driver.name}" if has_own else "dovetail",
+        addressed=driver.addressed,
+        is_gateway=driver.is_gateway,
+        options={
+            key: OptionView(meaning=option.meaning, synonyms=list(option.synonyms))
+            for key, option in driver.options().items()
+        },
+    )
 
 
 def endpoint_view(engine: Engine, endpoint: Endpoint) -> EndpointView:

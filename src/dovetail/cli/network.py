@@ -73,7 +73,7 @@ def network() -> None:
     type=DRIVER,
     default="bridge",
     show_default=True,
-    help="The technique; 'dovetail driver ls' lists them and their options.",
+    help="The technique; 'dovetail driver ls' lists them, 'dovetail driver inspect DRIVER' its options.",
 )
 @click.option(
     "--subnet",
@@ -120,7 +120,7 @@ def network() -> None:
     type=PAIR,
     multiple=True,
     callback=once,
-    help="An option of the driver, as mtu=1400.",
+    help="An option of the driver, as mtu=1400; 'dovetail driver inspect DRIVER' lists them.",
 )
 @click.option(
     "--label",

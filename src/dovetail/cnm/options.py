@@ -13,6 +13,7 @@ from dovetail.model.names import check_ifname
 
 __all__ = [
     "KNOWN",
+    "KNOWN_ENDPOINT",
     "KNOWN_IPAM",
     "NetworkChoice",
     "ifname_prefix",
@@ -21,19 +22,22 @@ __all__ = [
     "read_options",
 ]
 
+_OURS = "dovetail."
+_DOCKER = "com.docker.network."
+_IFNAME = "com.docker.network.endpoint.ifname"  # netlabel.Ifname, moby daemon/libnetwork/netlabel/labels.go
+
 KNOWN = {
     "dovetail.network": "an existing dovetail network (name or id) to use, instead of making one",
-    "dovetail.name": "the name of the network that is made",
-    "dovetail.driver": "the technique of the network that is made: bridge, …",
+    "dovetail.name": "the name of the network that is made (docker- and the beginning of Docker's id)",
+    "dovetail.driver": "the driver of the network that is made, of the plugin dovetail (bridge)",
 }
 KNOWN_IPAM = {
     "dovetail.network": "the existing dovetail network whose pool to use",
     "dovetail.sticky": "as option sticky of a network, for a pool that another driver uses",
 }
-
-_OURS = "dovetail."
-_DOCKER = "com.docker.network."
-_IFNAME = "com.docker.network.endpoint.ifname"  # netlabel.Ifname, moby daemon/libnetwork/netlabel/labels.go
+KNOWN_ENDPOINT = {
+    _IFNAME: "what the interface's name begins with: of wan0 it is wan, and Docker numbers it (the network's)"
+}
 _MAC = "com.docker.network.endpoint.macaddress"  # in base64; CreateEndpoint has it as text too
 
 

@@ -38,6 +38,7 @@ class BridgeDriver:
     """The driver ``bridge``."""
 
     name = "bridge"
+    summary = "an interface on a Linux bridge of the network's, behind the host (the default)"
     addressed = True
     is_gateway = True
 

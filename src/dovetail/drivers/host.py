@@ -22,6 +22,7 @@ class HostDriver:
     """The driver ``host``: joining gives a sandbox nothing, as it has all the host has already."""
 
     name = "host"
+    summary = "nothing: its sandbox is the host's namespace"
     addressed = False
     is_gateway = False
 

@@ -44,6 +44,7 @@ class IpvlanDriver(OnParentDriver):
     """The driver ``ipvlan``."""
 
     name = "ipvlan"
+    summary = "an interface on a network card's wire, with the card's MAC address"
     _dummy = "di"
 
     def options(self) -> Mapping[str, Option]:

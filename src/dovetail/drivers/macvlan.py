@@ -32,6 +32,7 @@ class MacvlanDriver(OnParentDriver):
     """The driver ``macvlan``."""
 
     name = "macvlan"
+    summary = "an interface on a network card's wire, beside the host, with its own MAC address"
     _dummy = "dm"
 
     def options(self) -> Mapping[str, Option]:

@@ -21,6 +21,7 @@ class NullDriver:
     """The driver ``null``: joining brings ``lo`` up."""
 
     name = "null"
+    summary = "its loopback interface, and nothing else"
     addressed = False
     is_gateway = False
 

@@ -34,6 +34,9 @@ class Driver(Protocol):
     name: str
     """As in ``-d NAME``."""
 
+    summary: str
+    """What an endpoint gets, in a line."""
+
     addressed: bool
     """Whether networks of this driver have subnets (bridge) or not (null, host)."""
 

@@ -405,7 +405,12 @@ def test_drivers_are_told_with_their_options(api):
     drivers = {view["name"]: view for view in api("GET", "/v1/drivers").body}
 
     assert drivers.keys() >= {"bridge", "host", "null"}
-    assert "mtu" in drivers["bridge"]["options"]
+    assert drivers["bridge"]["options"]["icc"] == {
+        "meaning": "whether endpoints reach each other (true)",
+        "synonyms": ["com.docker.network.bridge.enable_icc"],
+    }
+    assert api("GET", "/v1/drivers/bridge").body == drivers["bridge"]
+    assert api("GET", "/v1/drivers/nope").status == 404
 
 
 def test_version_and_ping(api):

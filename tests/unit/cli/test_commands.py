@@ -312,11 +312,28 @@ def test_version_needs_neither_root_nor_a_daemon(shell, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "words", [("driver", "ls"), ("pool", "ls"), ("sandbox", "ls"), ("sandbox", "inspect", "box")]
+    "words",
+    [
+        ("driver", "ls"),
+        ("driver", "inspect", "bridge"),
+        ("pool", "ls"),
+        ("sandbox", "ls"),
+        ("sandbox", "inspect", "box"),
+    ],
 )
 def test_lists_print_something_for_people_and_for_programs(web, words):
     assert web(*words).out.strip()
     assert web(*words, "--format", "json").json()
+
+
+def test_a_driver_is_shown_with_its_options_and_dockers_names_for_them(web):
+    ran = web("driver", "inspect", "macvlan")
+
+    assert "in Docker         docker network create -d dovetail-macvlan" in ran.out
+    lines = ran.out.splitlines()
+    (mode,) = [number for number, line in enumerate(lines) if line.startswith("mode ")]
+    assert [line.strip() for line in lines[mode + 1 :]][-1] == "in Docker macvlan_mode"
+    assert web("driver", "inspect", "nope", "bridge").status == 1
 
 
 def test_gateways_and_ranges_go_to_the_subnet_they_lie_in():

@@ -30,7 +30,7 @@ ALL = dict(commands(root))
 def test_every_command_of_the_fixed_surface_is_there():
     wanted = """daemon; network create; network ls; network inspect; network rm; network connect; network disconnect;
         sandbox create; sandbox ls; sandbox inspect; sandbox rm; sandbox exec; run; endpoint ls; endpoint inspect;
-        driver ls; cni install; trace; topology; doctor; demo; version; completion"""
+        driver ls; driver inspect; cni install; trace; topology; doctor; demo; version; completion"""
 
     assert {tuple(words.split()) for words in wanted.split(";")} <= ALL.keys()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+from dovetail.api.views import driver_view
 from dovetail.cnm.server import PluginServer
 from dovetail.daemon.daemon import TECHNIQUES
 
@@ -25,6 +26,7 @@ def test_there_is_one_for_each_driver_with_addresses_but_the_usual_one(dockerd):
     drivers = dockerd.engine.core.drivers.values()
 
     assert [*TECHNIQUES] == sorted(d.name for d in drivers if d.addressed and d.name != "bridge")
+    assert {driver_view(d).plugin for d in drivers} == {"dovetail", *(f"dovetail-{t}" for t in TECHNIQUES)}
 
 
 def test_its_networks_are_of_that_technique(dockerd):
