@@ -65,7 +65,9 @@ def make(
 ) -> None:
     """Make the interface with its addresses and routes, up; what is there already stays.
 
-    No router on the wire may configure the host by it.
+    No router on the wire may configure the host by it. It speaks ARP for its own address alone
+    (Documentation/networking/ip-sysctl.rst): otherwise it speaks for the parent's too, and the wire learns a
+    MAC for that from which a host that filters by reverse path takes nothing.
     """
     name = network.link
     refuse_foreign(kernel, name, network)
@@ -77,6 +79,8 @@ def make(
     if _V6 in versions:
         kernel.set_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0")
     kernel.set_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")
+    kernel.set_sysctl(f"net/ipv4/conf/{name}/arp_ignore", "1")
+    kernel.set_sysctl(f"net/ipv4/conf/{name}/arp_announce", "2")
     present = {address for _, address in kernel.addresses(name)}
     led = {route.destination for route in kernel.routes() if route.link == name}
     with kernel.batch():

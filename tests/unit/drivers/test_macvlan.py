@@ -312,6 +312,8 @@ def test_the_host_gets_an_address_and_a_route_to_the_endpoints(kernel: Recording
         f"ip link add link up0 name {link} address {mac} type macvlan mode bridge",
         f"ip link set dev {link} alias dovetail:store/network/{network.id}",
         f"sysctl -q -w net/ipv6/conf/{link}/accept_ra=0",
+        f"sysctl -q -w net/ipv4/conf/{link}/arp_ignore=1",
+        f"sysctl -q -w net/ipv4/conf/{link}/arp_announce=2",
         f"ip addr add 10.5.0.128/32 dev {link}",
         f"ip addr add fd05::1/128 dev {link} nodad",
         f"ip link set dev {link} up",
