@@ -226,9 +226,11 @@ def _bridge_netfilter(engine: Engine) -> Iterator[Check]:
 
 def _links(engine: Engine) -> Iterator[Check]:
     links = {link.name: link for link in engine.kernel.links()}
-    wanted = [network for network in engine.networks.all() if network.link and network.status == "active"]
-    missing = [f"{n.link} (network {n.name})" for n in wanted if n.link not in links]
-    down = [f"{n.link} (network {n.name})" for n in wanted if n.link in links and not links[n.link].up]
+    active = [network for network in engine.networks.all() if network.status == "active"]
+    wanted = [(n.link, f"{n.link} (network {n.name})") for n in active if n.link]
+    wanted += [(n.parent, f"{n.parent} (parent of network {n.name})") for n in active if n.parent]
+    missing = [text for name, text in wanted if name not in links]
+    down = [text for name, text in wanted if name in links and not links[name].up]
     if missing:
         detail = f"missing: {_some(missing)}"
         yield Check(name="network links", verdict="problem", detail=detail, hint=_RESTART)

@@ -28,7 +28,7 @@ ON_PARENT: Mapping[str, Option] = {
     "parent": Option(
         "link of the host on whose wire the endpoints are. Where there is no link of that name, eth0.10 is VLAN 10"
         " of eth0, made here and removed with the last network on it. Without a parent the network is internal, on"
-        " a dummy link"
+        " a dummy link; internal on a parent, it has no default route, and reaches the wire all the same"
     ),
     "host_access": Option(
         "whether the host reaches the endpoints and they the host, which the kernel keeps apart otherwise: true, or"

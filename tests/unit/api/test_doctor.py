@@ -101,6 +101,20 @@ def test_a_link_that_is_gone_is_a_problem_naming_its_network(sound):
     assert f"{link} (network web)" in check.detail
 
 
+def test_a_parent_that_is_down_or_gone_is_a_problem_naming_its_network(sound):
+    sound.kernel.add_link(LinkSpec("up0"), Dummy())
+    lan = {"name": "lan", "driver": "macvlan", "options": {"parent": "up0"}}
+    assert sound("POST", "/v1/networks", lan).status == 201
+
+    check = verdicts(sound)["network links"]
+    assert (check.verdict, check.detail) == ("problem", "down: up0 (parent of network lan)")
+    assert check.hint == "run: ip link set up0 up"
+    sound.kernel.delete_links(["up0"])
+
+    check = verdicts(sound)["network links"]
+    assert (check.verdict, check.detail) == ("problem", "missing: up0 (parent of network lan)")
+
+
 def test_a_link_of_ours_that_nobody_owns_is_an_orphan(sound):
     alias = link_alias(sound.engine.core.store.id, "endpoint", "f" * 64)
     sound.kernel.add_bridge("dvhffffffffffff", alias=alias)
