@@ -17,7 +17,15 @@ from dovetail.model.names import check_ifname
 from dovetail.model.network import Network
 from dovetail.model.routes import format_route, parse_routes
 
-__all__ = ["ADDRESSED", "follows_uplink", "is_sticky", "settle", "uplink_mtu", "without_gateway"]
+__all__ = [
+    "ADDRESSED",
+    "bridge_to_adopt",
+    "follows_uplink",
+    "is_sticky",
+    "settle",
+    "uplink_mtu",
+    "without_gateway",
+]
 
 ADDRESSED: Mapping[str, Option] = {
     "mtu": Option(
@@ -54,6 +62,11 @@ def without_gateway(options: Mapping[str, str], known: Mapping[str, Option]) -> 
     if given.choice("gateway", ("auto", "none"), "auto") == "none":
         return frozenset((4, 6))
     return frozenset(version for version in (4, 6) if given.text(f"gateway_mode_ipv{version}") == "isolated")
+
+
+def bridge_to_adopt(options: Mapping[str, str], known: Mapping[str, Option]) -> str:
+    """Name the bridge that a network is to be on, which may be there with the network's subnet; empty for one of its own."""
+    return _only(options, known, "bridge").text("bridge")
 
 
 def follows_uplink(options: Mapping[str, str], known: Mapping[str, Option]) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import msgspec
 
-from dovetail.drivers.network_options import is_sticky, without_gateway
+from dovetail.drivers.network_options import bridge_to_adopt, is_sticky, without_gateway
 from dovetail.drivers.protocol import Driver, OnParent
 from dovetail.engine.core import Core
 from dovetail.errors import InvalidArgument
@@ -35,7 +35,8 @@ class Subnets:
 
         A network with addresses and no subnet in its spec gets one IPv4 subnet chosen by IPAM. A gateway that
         is not given is chosen only where the host is it; where it is not, a subnet that is given may be that of
-        a wire which the host has a route to. The host's own addresses on such a wire are reserved then.
+        a wire which the host has a route to, as it may on a bridge that is there already. The host's own addresses
+        in such a subnet are reserved then.
         """
         if not driver.addressed:
             return ()
@@ -52,20 +53,15 @@ class Subnets:
                 if s.subnet is not None
             )
         ipam = self._core.ipam(spec.ipam)
-        routes = [
-            route.destination
-            for route in self._core.kernel.routes()
-            if route.link
-            != spec.options.get("bridge", "")  # the subnet of an adopted bridge is on it already
-        ]
+        adopted = bridge_to_adopt(spec.options, driver.options())  # the subnet is on it already
+        routes = [route.destination for route in self._core.kernel.routes() if route.link != adopted]
         subnets = []
         for each in wanted:
             clear = routes if driver.is_gateway or is_any(each.subnet) else []
             chosen = driver.is_gateway and each.version not in without
             held = self._hold_one(ipam, network, each, clear, chosen=chosen, sticky=sticky)
-            if isinstance(driver, OnParent):
-                held = self._reserve_host(ipam, network, self._reserve_hosts_own(ipam, network, held), hosts)
-            subnets.append(held)
+            held = self._reserve_hosts_own(ipam, network, held)
+            subnets.append(self._reserve_host(ipam, network, held, hosts))
         return tuple(subnets)
 
     def _hold_one(
