@@ -123,6 +123,15 @@ class PrivateHost:
         self._spawned.append(started)
         return started
 
+    def spawn_fed(self, log: str, *command: str) -> subprocess.Popen[bytes]:
+        """The same for one that reads: its input stays open."""
+        with (self.dir / log).open("ab") as output:
+            started = subprocess.Popen(
+                self._enter(command), stdin=subprocess.PIPE, stdout=output, stderr=output, cwd="/"
+            )
+        self._spawned.append(started)
+        return started
+
     def shadow(self, *directories: str) -> None:
         """Let what runs inside write to `directories`: it sees its changes, and nobody else does."""
         for directory in directories:
@@ -229,9 +238,12 @@ class DovetailDaemon:
     def start(self, *, failpoint: str = "") -> None:
         """Start it and wait until it answers; `failpoint` as in DOVETAIL_FAILPOINT."""
         env = self.env | ({"DOVETAIL_FAILPOINT": failpoint} if failpoint else {})
-        command = (sys.executable, "-m", "dovetail", *self._dirs, "daemon")
-        self._process = self.host.spawn("dovetail.log", *command, env=env)
+        self._process = self.host.spawn("dovetail.log", *self.command(), env=env)
         wait_for(self._answers, what="dovetail answers")
+
+    def command(self) -> tuple[str, ...]:
+        """Give the command line that it is started by."""
+        return (sys.executable, "-m", "dovetail", *self._dirs, "daemon")
 
     def _answers(self) -> bool:
         assert self.running, self.host.log("dovetail.log")
