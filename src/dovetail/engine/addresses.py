@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 
 import msgspec
 
@@ -31,6 +32,7 @@ class Addresses:
         self._replay_since = 0.0
         self._replay_lock = threading.Lock()
         self._names: dict[tuple[str, IPAddress], str] = {}
+        self._lost: set[tuple[str, IPAddress]] = set()
 
     def begin_replay(self) -> None:
         """Let a Docker Engine that starts anew ask once more for what it holds.
@@ -125,6 +127,7 @@ class Addresses:
             with self._core.store.transaction():
                 self.refuse_taken(pool_id, request)
                 interface = self._core.ipam(_IPAM).request_address(pool_id, request)
+            self._was_lost(pool_id, interface.ip)
             step.detail = {**step.detail, "address": str(interface)}
             if name:
                 self._remember(pool_id, interface.ip, name)
@@ -149,6 +152,8 @@ class Addresses:
         if request.address is None:
             return
         row = self._core.store.address(pool_id, request.address)
+        if row is not None and row.owner == DOCKER == request.owner and self._was_lost(pool_id, row.address):
+            return
         if row is None or (row.kind, row.owner) == (request.kind, request.owner) != ("docker", DOCKER):
             return
         raise AddressInUse(
@@ -177,6 +182,7 @@ class Addresses:
         """Give an address back if `owner` holds it; else nothing happens."""
         with self._core.tracer.step("ipam", "release address", pool=pool_id, address=str(address)):
             self._core.ipam(_IPAM).release_address(pool_id, address, owner)
+            self._was_lost(pool_id, address)
 
     def tie(self, pool_id: str, address: IPAddress, endpoint_id: str) -> None:
         """Make an address that Docker asked for the endpoint's. One that was lost meanwhile is taken again.
@@ -202,6 +208,21 @@ class Addresses:
             self._core.store.put_address(
                 msgspec.structs.replace(row, kind="docker", owner=DOCKER, created=self._core.now())
             )
+
+    def note_lost(self, addresses: Iterable[Address]) -> None:
+        """Let Docker ask for these by name before it has released them: no container has them any more.
+
+        It may never release them, where no daemon was there when it wanted to, and start the container anew.
+        """
+        with self._replay_lock:
+            self._lost.update((row.pool_id, row.address) for row in addresses)
+
+    def _was_lost(self, pool_id: str, address: IPAddress) -> bool:
+        """Say so once; what it is asked for then is somebody's again."""
+        with self._replay_lock:
+            lost = (pool_id, address) in self._lost
+            self._lost.discard((pool_id, address))
+        return lost
 
     def was_dropped(self, pool_id: str) -> bool:
         """Say whether Docker has started anew, for longer than the grace, and has not asked for this pool again.

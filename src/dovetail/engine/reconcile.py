@@ -60,7 +60,7 @@ class Reconciler:
         report = Report()
         docker = self._ask_docker(report) if ask_docker else None
         faults = Faults(self._core, self._endpoints, self._addresses, docker, everything=everything)
-        parts = (self._networks, self._endpoints, self._firewall)
+        parts = (self._networks, self._endpoints, self._addresses, self._firewall)
         _Pass(self._core, *parts, faults, report, acting=acting).go()
         return report
 
@@ -85,6 +85,7 @@ class _Pass:
         core: Core,
         networks: Networks,
         endpoints: Endpoints,
+        addresses: Addresses,
         firewall: Firewall,
         faults: Faults,
         report: Report,
@@ -94,6 +95,7 @@ class _Pass:
         self._core = core
         self._networks = networks
         self._endpoints = endpoints
+        self._addresses = addresses
         self._firewall = firewall
         self._faults = faults
         self._report = report
@@ -154,8 +156,13 @@ class _Pass:
                 return
             why = self._faults.of_endpoint(current)
             if why:
-                remove = partial(self._endpoints.remove, current)
+                remove = partial(self._remove, current)
                 self._settle("release", "endpoint", who, why, remove, since=since, gone=current.id)
+
+    def _remove(self, endpoint: Endpoint) -> None:
+        rows = self._core.store.addresses(owner=endpoint.id)
+        self._endpoints.remove(endpoint)
+        self._addresses.note_lost(rows)
 
     def _who(self, endpoint: Endpoint) -> str:
         network = self._core.store.network(endpoint.network_id)

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import pytest
+
+from dovetail.engine.core import Core
 
 
 def test_a_pool_whose_reply_was_lost_is_given_again(dockerd: Any) -> None:
@@ -56,3 +61,38 @@ def test_an_endpoint_that_dockerd_has_lost_leaves_a_shared_network(dockerd: Any)
 
     assert dockerd.store.endpoints() == []
     assert len(dockerd.store.networks()) == 1
+
+
+def test_the_address_of_a_container_that_is_gone_can_be_asked_for_before_docker_releases_it(
+    dockerd: Any,
+) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    container = dockerd.run(dockerd.create_network(pool), pool)
+    address = container["addresses"][0].partition("/")[0]
+    body = {"Address": address, "Options": None, "PoolID": pool["id"]}
+    dockerd.kernel.delete_links([dockerd.store.endpoints()[0].link])  # its namespace has gone
+    assert "is in use" in dockerd.refused("IpamDriver.RequestAddress", body)
+
+    dockerd.engine.reconcile()
+
+    assert dockerd.call("IpamDriver.RequestAddress", body)["Address"] == container["addresses"][0]
+    assert "is in use" in dockerd.refused("IpamDriver.RequestAddress", body)
+
+
+def test_a_pool_whose_reply_was_lost_is_released_when_docker_has_started_anew(
+    dockerd: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = {"AddressSpace": "dovetail-local", "Options": {}, "Pool": "", "SubPool": "", "V6": False}
+    dockerd.call("IpamDriver.RequestPool", body)
+    kept = dockerd.pool("10.77.0.0/24")
+    dockerd.create_network(kept)
+    monkeypatch.setattr(Core, "now", staticmethod(lambda: time.time() + 100))
+    assert dockerd.engine.reconcile().findings == []
+
+    dockerd.activate()
+    dockerd.call("IpamDriver.RequestPool", {**body, "Pool": "10.77.0.0/24"})
+    monkeypatch.setattr(Core, "now", staticmethod(lambda: time.time() + 200))
+    found = dockerd.engine.reconcile().findings
+
+    assert [(f.action, f.kind) for f in found] == [("release", "pool")]
+    assert [str(pool.subnet) for pool in dockerd.store.pools()] == ["10.77.0.0/24"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -48,17 +49,24 @@ class Docker:
                 connection, _ = self._listening.accept()
             except OSError:
                 return
-            request = b""
-            while b"\r\n\r\n" not in request:
-                request += connection.recv(65536)
-            path = request.split()[1].decode()
-            self.asked.append(path)
             self.open.append(connection)
-            if path.startswith("/events"):
-                connection.sendall(_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-            else:
-                self.answer(path, connection)
-                connection.shutdown(socket.SHUT_WR)
+            with contextlib.suppress(OSError):  # who asked may have gone
+                self._serve_one(connection)
+
+    def _serve_one(self, connection: socket.socket) -> None:
+        request = b""
+        while b"\r\n\r\n" not in request:
+            part = connection.recv(65536)
+            if not part:
+                return
+            request += part
+        path = request.split()[1].decode()
+        self.asked.append(path)
+        if path.startswith("/events"):
+            connection.sendall(_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        else:
+            self.answer(path, connection)
+            connection.shutdown(socket.SHUT_WR)
 
     def close(self) -> None:
         for each in (self._listening, *self.open):
