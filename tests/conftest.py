@@ -176,6 +176,12 @@ def _wrong_addresses(books: Books, *, docker: bool) -> list[str]:
     for _, address, kind, owner in books.addresses:
         if not ((address, owner) in given | gateways or (docker and owner == "docker")):
             found.append(f"address {address} ({kind}) of {owner[:12]}, who is nobody")
+    elsewhere = {key for key, network in books.networks.items() if network["ipam"] == "external"}
+    given -= {
+        (address, identifier)
+        for address, identifier in given
+        if books.endpoints[identifier]["network_id"] in elsewhere  # where Docker's own IPAM keeps the books
+    }
     held = {(address, owner) for _, address, _, owner in books.addresses}
     found += [f"address {address} of {owner[:12]} is not held" for address, owner in given - held]
     count = Counter(pool for pool, *_ in books.addresses)

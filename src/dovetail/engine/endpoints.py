@@ -190,8 +190,10 @@ class Endpoints:
                 )
                 with core.store.transaction():
                     core.store.enter_sandbox(sandbox)
+                    before = endpoint.sandbox_id
                     endpoint = msgspec.structs.replace(endpoint, status="joining", sandbox_id=sandbox.id)
                     core.store.put_endpoint(endpoint)
+                    self._holdings.prune_sandbox(before)
                 undo.callback(self._unjoin, created, sandbox.id)
                 attachment = self._join(on, endpoint, netns, ifname, undo)
                 attachment = msgspec.structs.replace(attachment, dns=endpoint.dns, sandbox=sandbox.netns)

@@ -78,6 +78,7 @@ class Holdings:
         self, network: Network, identifier: str, given: tuple[IPInterface, ...]
     ) -> tuple[IPInterface, ...]:
         for interface in given:
+            _check_inside(network, interface.ip)
             pool_id = _pool_of(network, interface.ip)
             if pool_id:
                 self._addresses.tie(pool_id, interface.ip, identifier)
@@ -86,9 +87,7 @@ class Holdings:
     def _chosen(self, network: Network, identifier: str, spec: EndpointSpec) -> tuple[IPInterface, ...]:
         wanted = spec.addresses
         for address in wanted:
-            if not _pool_of(network, address):
-                known = ", ".join(str(s.subnet) for s in network.subnets) or "no subnet"
-                raise InvalidArgument(f"{address} is not in network {network.name!r} ({known})")
+            _check_inside(network, address)
         chosen: list[IPInterface] = []
         for version in (4, 6):
             subnets = [s for s in network.subnets if s.subnet.version == version and s.pool_id]
@@ -146,6 +145,12 @@ class Holdings:
             if pool_id and (row is None or row.owner != endpoint.id):
                 missing.append(f"address {interface} is not held for this endpoint")
         return missing
+
+
+def _check_inside(network: Network, address: IPAddress) -> None:
+    if not any(address in subnet.subnet for subnet in network.subnets):
+        known = ", ".join(str(s.subnet) for s in network.subnets) or "no subnet"
+        raise InvalidArgument(f"{address} is not in network {network.name!r} ({known})")
 
 
 def _key(spec: EndpointSpec) -> str:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
 from dovetail.drivers.network_options import bridge_to_adopt, is_sticky, without_gateway
 from dovetail.drivers.protocol import Driver, OnParent
 from dovetail.engine.core import Core
-from dovetail.errors import InvalidArgument
+from dovetail.errors import InvalidArgument, PoolOverlap
 from dovetail.ipam.protocol import IpamDriver
-from dovetail.ipam.ranges import refuse_routed
+from dovetail.ipam.ranges import overlap, refuse_routed
 from dovetail.model.addresses import IPAddress, IPNetwork, is_any
 from dovetail.model.network import HOST, Network, NetworkSpec, Subnet, SubnetSpec
 from dovetail.model.pool import AddressRequest, Pool, PoolRequest
@@ -46,15 +46,17 @@ class Subnets:
         for index, subnet in enumerate(wanted):
             _check(subnet, f"$.subnets[{index}]", without)
         hosts = driver.host_addresses(network) if isinstance(driver, OnParent) else None
+        if driver.is_gateway:
+            self._refuse_overlap(network, wanted)
+        adopted = bridge_to_adopt(spec.options, driver.options())  # the subnet is on it already
+        routes = [route.destination for route in self._core.kernel.routes() if route.link != adopted]
         if spec.ipam == EXTERNAL:
             return tuple(
-                Subnet(subnet=s.subnet, gateway=s.gateway, ip_range=s.ip_range, aux=_with_host(s, hosts))
+                _external(s, hosts, routes if driver.is_gateway else [])
                 for s in wanted
                 if s.subnet is not None
             )
         ipam = self._core.ipam(spec.ipam)
-        adopted = bridge_to_adopt(spec.options, driver.options())  # the subnet is on it already
-        routes = [route.destination for route in self._core.kernel.routes() if route.link != adopted]
         subnets = []
         for each in wanted:
             clear = routes if driver.is_gateway or is_any(each.subnet) else []
@@ -63,6 +65,26 @@ class Subnets:
             held = self._reserve_hosts_own(ipam, network, held)
             subnets.append(self._reserve_host(ipam, network, held, hosts))
         return tuple(subnets)
+
+    def _refuse_overlap(self, network: Network, wanted: Sequence[SubnetSpec]) -> None:
+        """Refuse a subnet that the host would have behind two links, whoever gives the addresses of either."""
+        core = self._core
+        taken = [
+            (subnet.subnet, f"which network {other.name} has")
+            for other in core.store.networks()
+            if other.id != network.id and core.driver(other.driver).is_gateway
+            for subnet in other.subnets
+        ]
+        for index, spec in enumerate(wanted):
+            for subnet, whose in taken:
+                if spec.subnet is not None and overlap(spec.subnet, subnet):
+                    raise PoolOverlap(
+                        f"subnet {spec.subnet} overlaps {subnet}, {whose}",
+                        where=f"$.subnets[{index}]",
+                        hint="choose another subnet, or join that network",
+                    )
+            if spec.subnet is not None:
+                taken.append((spec.subnet, "another of this network's"))
 
     def _hold_one(
         self,
@@ -151,6 +173,15 @@ class Subnets:
         for pool in self._core.store.pools():
             if pool.owner == network.id:
                 self._core.ipam(network.ipam).release_pool(pool.id)
+
+
+def _external(spec: SubnetSpec, hosts: tuple[IPAddress, ...] | None, routes: Sequence[IPNetwork]) -> Subnet:
+    """Take a subnet as Docker's own IPAM has given it; raises PoolOverlap where one of `routes` leads into it."""
+    assert spec.subnet is not None  # noqa: S101 - the caller has looked
+    refuse_routed(spec.subnet, routes)
+    return Subnet(
+        subnet=spec.subnet, gateway=spec.gateway, ip_range=spec.ip_range, aux=_with_host(spec, hosts)
+    )
 
 
 def _with_host(spec: SubnetSpec, hosts: tuple[IPAddress, ...] | None) -> dict[str, IPAddress]:

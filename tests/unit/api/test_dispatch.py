@@ -222,7 +222,7 @@ def test_removing_a_network_in_use_names_its_endpoints(api):
             {"name": "x", "subnets": [{"subnet": "10.88.0.128/25"}]},
             409,
             "PoolOverlap",
-            "",
+            "$.subnets[0]",
             "10.88.0.0/24",
         ),
         ("GET", "/v1/networks/nope", None, 404, "NotFound", "", "no such network: 'nope'"),

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from dovetail.model.addresses import parse_interface
+
 PORT_80 = {"HostIP": "", "HostPort": 8080, "HostPortEnd": 8080, "IP": "", "Port": 80, "Proto": 6}
 
 
@@ -424,3 +426,60 @@ def test_fifty_endpoints_at_once_get_fifty_addresses(dockerd: Any) -> None:
         list(threads.map(dockerd.stop, containers))
     dockerd.remove_network(network, pool)
     assert dockerd.is_empty()
+
+
+@pytest.mark.cnm(6)
+@pytest.mark.parametrize("pool", ["10.88.0.0/24", "10.88.0.128/25", "10.0.0.0/8", "fd88::/48"])
+def test_dockers_own_ipam_cannot_give_a_subnet_that_a_network_has(dockerd: Any, pool: str) -> None:
+    """The two would share what the firewall knows of the subnet, and the first to go would take it along."""
+    dockerd.web("10.88.0.0/24", "fd88::/64")
+    data = {"id": "", "data": {"AddressSpace": "LocalDefault", "Pool": pool}}
+
+    message = dockerd.refused("NetworkDriver.CreateNetwork", dockerd.network_body(dockerd.new_id(), data))
+
+    assert pool in message and "network web" in message
+
+
+@pytest.mark.cnm(6)
+def test_two_subnets_of_one_network_cannot_overlap(dockerd: Any) -> None:
+    pools = [
+        {"id": "", "data": {"AddressSpace": "LocalDefault", "Pool": pool}}
+        for pool in ("172.20.0.0/16", "172.20.4.0/24")
+    ]
+
+    message = dockerd.refused("NetworkDriver.CreateNetwork", dockerd.network_body(dockerd.new_id(), *pools))
+
+    assert "172.20.4.0/24 overlaps 172.20.0.0/16" in message
+
+
+@pytest.mark.parametrize("key", ["bridge", "com.docker.network.bridge.name"])
+def test_a_bridge_that_is_adopted_may_have_the_subnet_already(dockerd: Any, key: str) -> None:
+    dockerd.kernel.add_bridge("br0")
+    dockerd.kernel.add_address("br0", parse_interface("10.77.0.1/24"))
+    dockerd.kernel.set_link("br0", up=True)
+    pool = dockerd.pool("10.77.0.0/24", gateway="10.77.0.1")
+
+    network = dockerd.create_network(pool, opts={key: "br0"})
+
+    assert dockerd.engine.networks.get(network).adopted
+
+
+def test_an_address_that_no_subnet_of_the_network_has_is_refused(dockerd: Any) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    ids = {"NetworkID": dockerd.create_network(pool), "EndpointID": dockerd.new_id()}
+
+    message = dockerd.refused(
+        "NetworkDriver.CreateEndpoint", {**ids, "Interface": {"Address": "10.99.0.2/24"}}
+    )
+
+    assert "10.99.0.2 is not in network" in message
+    assert dockerd.store.endpoints() == []
+
+
+def test_an_endpoint_that_joins_another_sandbox_leaves_the_first_forgotten(dockerd: Any) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    container = dockerd.run(dockerd.create_network(pool), pool)
+
+    dockerd.call("NetworkDriver.Join", {**container["ids"], "SandboxKey": "/run/docker/netns/other"})
+
+    assert [sandbox.name for sandbox in dockerd.store.sandboxes()] == ["other"]
