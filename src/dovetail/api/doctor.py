@@ -14,8 +14,6 @@ from dovetail.engine.engine import Engine
 from dovetail.engine.firewall import Firewall
 from dovetail.errors import DovetailError, one_sentence
 from dovetail.kernel.recording import RecordingKernel
-from dovetail.model.endpoint import Endpoint
-from dovetail.model.names import parse_alias, short
 from dovetail.model.network import Network
 
 __all__ = ["Check", "Verdict", "examine"]
@@ -267,41 +265,15 @@ def _clashes(engine: Engine) -> Iterator[Check]:
 
 
 def _orphans(engine: Engine) -> Iterator[Check]:
-    store = engine.core.store
-    present = engine.kernel.links()
-    endpoints = {endpoint.id: endpoint for endpoint in store.endpoints()}
-    networks = {network.id: network for network in store.networks()}
-    found = []
-    for link in present:
-        owner = parse_alias(link.alias)
-        if owner is not None and owner[0] == store.id and owner[2] not in endpoints.keys() | networks.keys():
-            found.append(f"link {link.name} belongs to nobody")
-    names = frozenset(link.name for link in present)
-    for endpoint in endpoints.values():
-        if endpoint.status == "joined" and not _is_alive(engine, endpoint, networks, names):
-            found.append(f"endpoint {short(endpoint.id)} has lost its interface")
-    found += [
-        f"{row.address} is held for an endpoint that is gone"
-        for row in store.addresses()
-        if row.kind == "endpoint" and row.owner not in endpoints
-    ]
+    """Tell what a reconciliation would take away or give back; what it would put back has checks of its own."""
+    report = engine.plan()
+    found = [str(finding) for finding in report.findings if finding.action != "restore"] + report.failed
     if found:
-        yield Check(name="orphans", verdict="warning", detail=_some(found), hint=_RESTART)
+        yield Check(name="orphans", verdict="warning", detail=_some(found), hint="run: dovetail gc")
     else:
         yield Check(
             name="orphans", verdict="ok", detail="every link, endpoint and address belongs to somebody"
         )
-
-
-def _is_alive(
-    engine: Engine, endpoint: Endpoint, networks: dict[str, Network], names: frozenset[str]
-) -> bool:
-    if endpoint.boot_id == engine.core.boot_id and endpoint.host_ns != engine.kernel.netns_inode:
-        return True  # it lives on the host side of another namespace, which cannot be seen from here
-    network = networks.get(endpoint.network_id)
-    if network is None or endpoint.boot_id != engine.core.boot_id:
-        return False
-    return engine.endpoints.is_alive(network, endpoint, names)
 
 
 def _docker_plugins(directory: str) -> Check:

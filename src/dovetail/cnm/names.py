@@ -10,22 +10,24 @@ Nothing here runs in a call that dockerd waits for; `daemon/docker_names.py` has
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import ClassVar
 
 from dovetail.cnm.docker_api import DockerApi, DockerContainer, DockerEvent, DockerNetwork
 from dovetail.engine.engine import Engine
 from dovetail.errors import NotFound
 from dovetail.model.network import Face
 
-__all__ = ["EVENTS", "Names"]
+__all__ = ["Names"]
 
 _FACE: Face = "docker"
-EVENTS = {"container": ("start", "rename"), "network": ("create", "connect")}
-"""The events that bring names. A container's endpoints are in Docker's lists from its start on, so that says more
-than the ``connect`` before it; a container that runs already is only connected."""
 
 
 class Names:
     """Notes Docker's names on what `engine` keeps; raises what `DockerApi` raises."""
+
+    events: ClassVar = {"container": ("start", "rename"), "network": ("create", "connect")}
+    """The events that bring names. A container's endpoints are in Docker's lists from its start on, so that says more
+    than the ``connect`` before it; a container that runs already is only connected."""
 
     def __init__(self, engine: Engine, api: DockerApi) -> None:
         self._engine = engine
@@ -46,6 +48,8 @@ class Names:
 
     def learn(self, event: DockerEvent) -> bool:
         """Note what an event tells; False where Docker's lists do not have it yet, a moment after it happened."""
+        if event.kind == "network" and not self._is_ours(event.actor.id):
+            return True
         if not event.container:
             if (event.kind, event.action) == ("network", "create"):
                 try:
@@ -56,6 +60,9 @@ class Names:
         containers = self._api.containers(ids=[event.container])
         self._containers(containers)
         return event.action != "connect" or all(event.actor.id in each.endpoints for each in containers)
+
+    def _is_ours(self, network_id: str) -> bool:
+        return self._engine.core.store.binding(_FACE, network_id) is not None
 
     def _network(self, network: DockerNetwork) -> None:
         self._engine.networks.name_binding(_FACE, network.id, network.name, network.labels or {})

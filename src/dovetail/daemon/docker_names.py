@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 from dovetail.cnm.docker_api import DockerApi, DockerEvent, Events
-from dovetail.cnm.names import EVENTS, Names
+from dovetail.cnm.names import Names
 from dovetail.engine.engine import Engine
 from dovetail.engine.trace import Step
 from dovetail.errors import DovetailError, one_sentence
@@ -86,7 +86,7 @@ class DockerNames:
         reached = False
         try:
             while not self._stop.is_set():
-                with self._api.events(EVENTS, for_s=_FOLLOW_S) as self._events:
+                with self._api.events(Names.events, for_s=_FOLLOW_S) as self._events:
                     self._names.learn_all()
                     reached = True
                     self._when_followed()
