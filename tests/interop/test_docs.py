@@ -210,6 +210,7 @@ class Stage:
         """Start a dockerd that ``docker`` finds, with image ``busybox``."""
         docker = self._request.getfixturevalue("dockerd")
         docker("tag", "bb", "busybox")
+        self._host.run("ln", "-s", str(self._host.dir / "docker" / "docker.sock"), "/run/docker.sock")
         self._program("docker", docker.command())
 
     def podman(self) -> None:
