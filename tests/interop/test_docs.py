@@ -207,7 +207,7 @@ class Stage:
         self._host.wait_for(lambda: self._host.try_run(*ping).stdout == "{}", what="the daemon answers")
 
     def docker(self) -> None:
-        """Start a dockerd that ``docker`` finds, with image ``busybox``."""
+        """Start a dockerd that ``docker`` finds, and the daemon where Docker's API is on a host; with image ``busybox``."""
         docker = self._request.getfixturevalue("dockerd")
         docker("tag", "bb", "busybox")
         self._host.run("ln", "-s", str(self._host.dir / "docker" / "docker.sock"), "/run/docker.sock")
@@ -304,7 +304,7 @@ def test_a_command_that_is_not_run_names_what_there_is(command: Command) -> None
 def test_no_page_has_commands_in_another_form() -> None:
     for page in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
         languages = set(re.findall(r"^```(\w+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-        assert languages <= {"console", "json", "nft"}, page
+        assert languages <= {"console", "json", "nft", "yaml"}, page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_NAME.get)
