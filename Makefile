@@ -43,9 +43,11 @@ interop: setup
 soak: setup
 	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak
 
-# Times against Debian's Go plugins and the kernel's own floor; BENCH="--json FILE" keeps the numbers.
+# Times against Debian's Go plugins and the kernel's own floor, and of Docker on dovetail and on its own bridge driver;
+# BENCH="--json FILE" and DOCKER_BENCH="--json FILE" keep the numbers.
 bench: setup
 	.venv/bin/python bench/run.py $(BENCH)
+	.venv/bin/python bench/docker.py $(DOCKER_BENCH)
 
 wheel: setup
 	.venv/bin/hatchling build -t wheel
