@@ -51,7 +51,7 @@ def build_engine(
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
     """
-    from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding
+    from dovetail.features.host_firewall import HostFirewall
     from dovetail.features.isolation import Isolation
     from dovetail.features.masquerade import Masquerade
     from dovetail.features.portmap import PortMap, choose_ports
@@ -81,8 +81,9 @@ def build_engine(
         ruleset=ruleset,
         user_rules=partial(read_rules, rules_dir),
         choose_ports=choose_ports,
-        accept_forwarding=accept_forwarding,
-        withdraw_forwarding=withdraw_forwarding,
+        host_firewall=HostFirewall(
+            keep_policy=os.environ.get("DOVETAIL_IP_FORWARD_NO_DROP", "") in {"1", "true"}
+        ),
         locks=Locks(os.path.join(state_dir, "lock") if state_dir != os.devnull else os.devnull),
         netns_dir=os.path.join(run_dir, "netns"),
         boot_id=boot_id,

@@ -110,3 +110,32 @@ def test_the_rules_about_dockers_bridges_go_with_them_and_ours_with_the_last_net
         beside.dovetail.cli(*words.split())
     assert beside.dovetail.left() == []
     assert "dovetail" not in rules().lower()
+
+
+@pytest.mark.parametrize("told", ["", "1"], ids=["closed", "told not to"])
+def test_a_docker_that_comes_after_us_finds_forwarding_closed(
+    told: str, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Docker before 28 closes it only when it turns forwarding on itself; at boot our networks are there first."""
+    monkeypatch.setenv("DOVETAIL_IP_FORWARD_NO_DROP", told)
+    dovetail = request.getfixturevalue("dovetail_daemon")
+    host = dovetail.host
+    dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24")
+    assert host.run("sysctl", "-n", "net.ipv4.ip_forward") == "1"
+
+    docker = request.getfixturevalue("dockerd")
+    docker("run", "-d", "--name", "unpublished", *HTTPD)
+    docker("run", "-d", "--name", "open", "-p", "9090:80", *HTTPD)
+    outside = host.outside()
+    host.run("ip", "-n", "outside", "route", "add", "172.16.0.0/12", "via", "192.0.2.1")
+    address = docker.addresses("unpublished")["bridge"]
+
+    policy = host.run("iptables", "-S", "FORWARD").splitlines()[0]
+    assert policy == ("-P FORWARD ACCEPT" if told else "-P FORWARD DROP")
+    assert host.get("http://192.0.2.1:9090/", netns=outside) == "hello"
+    reached = host.get(f"http://{address}/", netns=outside, wait_s=2)
+    assert reached == ("hello" if told else ""), "who has a route to a port that is not published"
+    dovetail.cli("sandbox", "create", "s")
+    dovetail.cli("network", "connect", "web", "s")
+    ours = dovetail.json("sandbox", "inspect", "s")[0]["netns"]
+    assert host.pings("192.0.2.2", netns=ours), "what is ours passes"

@@ -322,9 +322,34 @@ def test_our_bridges_pass_a_forward_chain_that_drops(host: Any, kernel: LinuxKer
         "-A FORWARD -m comment --comment dovetail -j DOVETAIL",
         "-A DOVETAIL -i dv-+ -j ACCEPT",
         "-A DOVETAIL -o dv-+ -j ACCEPT",
+        "-A DOVETAIL -i dvh+ -j ACCEPT",
+        "-A DOVETAIL -o dvh+ -j ACCEPT",
     ]
     withdraw_forwarding(kernel)
     assert {program: rules(host, program) for program in before} == before
+
+
+def test_our_rule_stays_the_last_of_forward_but_for_one_that_drops_all(
+    host: Any, kernel: LinuxKernel
+) -> None:
+    def forward() -> list[str]:
+        return [line.removeprefix("-A FORWARD ") for line in rules(host, "iptables") if "-A FORWARD" in line]
+
+    jump = "-m comment --comment dovetail -j DOVETAIL"
+    host.run("iptables", "-P", "FORWARD", "DROP")
+    host.run("iptables", "-A", "FORWARD", "-i", "eth9", "-j", "DROP")
+    accept_forwarding(kernel, ["dv-1"])
+    host.run("iptables", "-A", "FORWARD", "-i", "eth8", "-j", "DROP")
+    accept_forwarding(kernel, ["dv-1"])
+    assert forward() == ["-i eth9 -j DROP", "-i eth8 -j DROP", jump]
+
+    host.run("iptables", "-P", "FORWARD", "ACCEPT")
+    host.run("iptables", "-A", "FORWARD", "-j", "REJECT")
+    accept_forwarding(kernel, ["dv-1"])
+    accept_forwarding(kernel, ["dv-1"])
+    assert forward()[2:] == [jump, "-j REJECT --reject-with icmp-port-unreachable"]
+    withdraw_forwarding(kernel)
+    assert jump not in forward()
 
 
 def test_our_rules_stand_between_the_users_and_dockers(host: Any, kernel: LinuxKernel) -> None:
@@ -345,6 +370,6 @@ def test_our_rules_stand_between_the_users_and_dockers(host: Any, kernel: LinuxK
     ]
     chain = [line for line in rules(host, "iptables") if "-A DOVETAIL" in line]
     assert {"docker0 -j RETURN" in line for line in chain[:2]} == {True}
-    assert [line.split()[3] for line in chain[2:]] == ["dv-+", "dv-+", "br0", "br0"]
+    assert [line.split()[3] for line in chain[2:]] == ["dv-+", "dv-+", "dvh+", "dvh+", "br0", "br0"]
     withdraw_forwarding(kernel)
     assert rules(host, "iptables") == before

@@ -193,8 +193,8 @@ def _forward_policy(engine: Engine) -> Iterator[Check]:
         yield Check(name=name, verdict="ok", detail="no other firewall drops what is forwarded")
         return
     wishes = RecordingKernel(engine.kernel)  # what would be added is what is missing
-    engine.core.accept_forwarding(wishes, [network.link for network in _filtered(engine)])
-    where = f"the FORWARD policy of {' and '.join(drops)} is DROP (Docker sets it)"
+    engine.core.host_firewall.accept(wishes, _filtered(engine))
+    where = f"the FORWARD policy of {' and '.join(drops)} is DROP (Docker sets it, and so do we before it comes)"
     if _filtered(engine) and wishes.commands:
         hint = f"restart the daemon, or run: {'; '.join(wishes.commands)}"
         detail = f"{where} and what lets our bridges through is not in place"
@@ -226,7 +226,9 @@ def _links(engine: Engine) -> Iterator[Check]:
     links = {link.name: link for link in engine.kernel.links()}
     active = [network for network in engine.networks.all() if network.status == "active"]
     wanted = [(n.link, f"{n.link} (network {n.name})") for n in active if n.link]
-    wanted += [(n.parent, f"{n.parent} (parent of network {n.name})") for n in active if n.parent]
+    # the link that was named, or the one that was made for it; of vlan the parent is a VLAN, which has no link here
+    parents = [(n.options.get("parent") or n.parent, n.name) for n in active if n.parent]
+    wanted += [(parent, f"{parent} (parent of network {name})") for parent, name in parents]
     missing = [text for name, text in wanted if name not in links]
     down = [text for name, text in wanted if name in links and not links[name].up]
     if missing:

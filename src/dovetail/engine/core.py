@@ -12,7 +12,7 @@ from dovetail.engine.locks import Locks
 from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Tracer
 from dovetail.errors import NotFound
-from dovetail.features.protocol import Feature, RulesFile
+from dovetail.features.protocol import Feature, HostFirewall, RulesFile
 from dovetail.ipam.protocol import IpamDriver
 from dovetail.kernel.protocol import Kernel
 from dovetail.model.port import PortMapping
@@ -31,8 +31,8 @@ class Core:
     """The composed parts. `assembly.py` builds one; nothing in the engine names a concrete class.
 
     kernel: a handle on the host's namespace. ruleset: gives the text of the nftables table that
-    `features` fill with elements, with lines of the user's in it; user_rules: reads those. choose_ports,
-    accept_forwarding and withdraw_forwarding: from `features/portmap.py` and `features/coexistence.py`. netns_dir: where namespaces that dovetail makes are mounted.
+    `features` fill with elements, with lines of the user's in it; user_rules: reads those. choose_ports: from
+    `features/portmap.py`. netns_dir: where namespaces that dovetail makes are mounted.
     boot_id: of this boot (/proc/sys/kernel/random/boot_id). docker: asks a Docker Engine for its networks, and for
     the endpoints of those whose ids are given; None where none was made known. Never called while dockerd may
     wait for us, as it would wait for us to wait for it. orphan_grace_s: how long an address that
@@ -47,8 +47,7 @@ class Core:
     ruleset: Callable[[str], str]
     user_rules: Callable[[], Sequence[RulesFile]]
     choose_ports: ChoosePorts
-    accept_forwarding: Callable[[Kernel, Sequence[str]], None]
-    withdraw_forwarding: Callable[[Kernel], None]
+    host_firewall: HostFirewall
     locks: Locks
     netns_dir: str
     boot_id: str

@@ -20,6 +20,7 @@ from dovetail.model.network import Network
 __all__ = ["Firewall"]
 
 _LOCK = "f" * 15  # a lock of its own; network and endpoint ids are hashes and never all f
+_FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 _AT_ONCE = 64  # locks held, a descriptor each
 
 
@@ -42,6 +43,17 @@ class Firewall:
             return []
         return [e for feature in self._core.features for e in feature.endpoint_elements(network, endpoint)]
 
+    def before_forwarding(self, network: Network) -> None:
+        """Close the host's firewall where the driver is about to turn forwarding on for `network`."""
+        firewall = network.firewall
+        if firewall is None or (
+            firewall.internal and firewall.link
+        ):  # nothing is forwarded between a bridge's ports
+            return
+        for version in network.versions:
+            if self._core.kernel.sysctl(_FORWARDING[version]) == "0":
+                self._core.host_firewall.close(self._core.kernel, version)
+
     def add_network(self, network: Network) -> None:
         """Make sure of the table, add the network's elements, and have its traffic accepted by the host's firewall."""
         if network.firewall is None:
@@ -49,7 +61,7 @@ class Firewall:
         with self._lock():
             self._ensure_table()
             self._core.kernel.nft_add_elements(self.network_elements(network))
-            self._core.accept_forwarding(self._core.kernel, self._links())
+            self._core.host_firewall.accept(self._core.kernel, self._live())
 
     def remove_network(self, network: Network) -> None:
         """Take the network's elements away; with the last network go the table and the accepts.
@@ -61,8 +73,9 @@ class Firewall:
         with self._lock():
             self._core.kernel.nft_delete_elements(self.network_elements(network))
             others = [n for n in self._core.store.networks() if n.id != network.id and n.firewall is not None]
+            self._core.host_firewall.release(self._core.kernel, network)
             if others:
-                self._core.accept_forwarding(self._core.kernel, [n.link for n in others])
+                self._core.host_firewall.accept(self._core.kernel, others)
             else:
                 self._remove_all()
 
@@ -87,7 +100,7 @@ class Firewall:
         """Put back what is missing and take away what nobody owns; says what was found, a sentence each."""
         core = self._core
         with self._lock():
-            live = [n for n in core.store.networks() if n.firewall is not None and n.status != "deleting"]
+            live = self._live()
             if not live:
                 return self._remove_all()
             if not self.table.exists() and not any(self._settled(network) for network in live):
@@ -100,7 +113,7 @@ class Firewall:
             gone = self._take_away()
             if gone:
                 done.append(f"{gone} nftables elements belong to nobody")
-            core.accept_forwarding(core.kernel, self._links())
+            core.host_firewall.accept(core.kernel, live)
             return done
 
     def _settled(self, network: Network) -> bool:
@@ -124,7 +137,8 @@ class Firewall:
                         owner = core.store.network(identifier) or core.store.endpoint(identifier)
                         missing.update(self._wanted(owner))
                 missing -= present
-                core.kernel.nft_add_elements(list(missing))
+                if missing:
+                    core.kernel.nft_add_elements(list(missing))
                 count += len(missing)
         return count
 
@@ -188,10 +202,8 @@ class Firewall:
         if not self.table.exists():
             return []
         self.table.delete()
-        self._core.withdraw_forwarding(self._core.kernel)
+        self._core.host_firewall.withdraw(self._core.kernel)
         return ["no network is left that needs the nftables table"]
 
-    def _links(self) -> list[str]:
-        return [
-            n.link for n in self._core.store.networks() if n.firewall is not None and n.status != "deleting"
-        ]
+    def _live(self) -> list[Network]:
+        return [n for n in self._core.store.networks() if n.firewall is not None and n.status != "deleting"]

@@ -215,6 +215,7 @@ class _Pass:
     def _make_again(self, network: Network) -> None:
         core = self._core
         network = self._networks.follow_uplink(network)
+        self._firewall.before_forwarding(network)
         with ExitStack() as undo:
             core.driver(network.driver).create_network(core.kernel, network, core.store.id, undo)
             undo.pop_all()

@@ -1,9 +1,10 @@
-"""Room in the host's other firewall: Docker sets the policy of ip filter FORWARD to DROP.
+"""Room in the host's iptables: Docker and others set the policy of ip filter FORWARD to DROP.
 
 An accept in our own table does not help, as a drop in any base chain is final. So rules that accept
 what our bridges send and get are kept in a chain of our own, ``DOVETAIL``, which is jumped to from the
 chain made for that, ``DOCKER-USER``; Docker leaves it alone when it restarts. Without it (another tool
-set the policy) the jump is in ``FORWARD`` itself. What may really pass is decided in ``table inet
+set the policy) the jump is in ``FORWARD`` itself, behind everybody else's rules, whose drops stay drops (those of
+``ufw route deny``, for one), but before one that drops all. What may really pass is decided in ``table inet
 dovetail``, where a drop is final as well.
 
 What Docker's own bridges send and get is not ours to accept: ``DOCKER-USER`` comes before the rules by
@@ -24,7 +25,7 @@ __all__ = ["accept_forwarding", "withdraw_forwarding"]
 _USER = "DOCKER-USER"
 _FORWARD = "FORWARD"
 _CHAIN = "DOVETAIL"
-_OURS = "dv-+"  # iptables' wildcard: every link whose name begins with dv-
+_OURS = ("dv-+", "dvh+")  # iptables' wildcard: bridges, and hosts' ends of endpoints without one
 _COMMENT = "-m comment --comment dovetail"
 _JUMP = f"{_COMMENT} -j {_CHAIN}"
 _RETURN = "-j RETURN"
@@ -32,26 +33,56 @@ _RETURN = "-j RETURN"
 # The rules of Docker's own chains, and those of FORWARD that lead there; DOCKER-USER is the user's.
 _DOCKERS_RULE = re.compile(r"-A DOCKER(?!-USER )|.* -j DOCKER(?!-USER$)")
 _BRIDGE = re.compile(r"(?<!!) -[io] (\S+)")
+_DROPS_ALL = re.compile(r"-j (?:DROP|REJECT)(?: --reject-with \S+)?")
 
 
 def accept_forwarding(kernel: Kernel, links: Sequence[str]) -> None:
     """Keep accept rules for our bridges and for those of `links` that are named otherwise (adopted ones).
 
-    Nothing is done for a family whose FORWARD chain is missing, or accepts and has no DOCKER-USER.
+    Nothing is done for a family whose FORWARD chain is missing, or lets all through and has no DOCKER-USER.
     Idempotent: what is there already stays where it is. Runs ``iptables``, some 3 ms each time.
     """
     for program, drops in kernel.forward_policies().items():
         rules = kernel.iptables_rules(program)
         if f"-N {_USER}" in rules:
             chain = _USER
-        elif drops:
+        elif drops or _ends_with_drop(rules):
             chain = _FORWARD
         else:
             continue
         _write_chain(kernel, program, rules, links)
         _remove_ours(kernel, program, rules, but=f"-A {chain} {_JUMP}")
-        if f"-A {chain} {_JUMP}" not in rules:
+        if chain == _FORWARD:
+            _stand_last(kernel, program, rules)
+        elif f"-A {chain} {_JUMP}" not in rules:
             _add_jump(kernel, program, rules, chain)
+
+
+def _ends_with_drop(rules: Sequence[str]) -> bool:
+    """Say whether nothing gets to the end of FORWARD, whatever its policy is."""
+    others = [rule for rule in _rules_of(rules, _FORWARD) if rule != _JUMP]
+    return bool(others) and _DROPS_ALL.fullmatch(others[-1]) is not None
+
+
+def _stand_last(kernel: Kernel, program: str, rules: Sequence[str]) -> None:
+    """Put the jump behind all rules of FORWARD but one that drops all; where it is right already, nothing is done.
+
+    One that others have come behind since is taken away after the new one is there, so no packet is lost.
+    """
+    present = _rules_of(rules, _FORWARD)
+    others = [rule for rule in present if rule != _JUMP]
+    wanted = [*others, _JUMP]
+    if _ends_with_drop(rules):
+        wanted[-2:] = wanted[:-3:-1]
+    if present == wanted:
+        return
+    stale = [number for number, rule in enumerate(present, 1) if rule == _JUMP]
+    if wanted[-1] == _JUMP:
+        kernel.iptables(program, "-A", _FORWARD, *_JUMP.split())
+    else:
+        kernel.iptables(program, "-I", _FORWARD, str(len(present)), *_JUMP.split())
+    for number in reversed(stale):
+        kernel.iptables(program, "-D", _FORWARD, str(number))
 
 
 def withdraw_forwarding(kernel: Kernel) -> None:
@@ -66,7 +97,8 @@ def withdraw_forwarding(kernel: Kernel) -> None:
 
 def _write_chain(kernel: Kernel, program: str, rules: Sequence[str], links: Sequence[str]) -> None:
     """Make the chain what it has to be, rule by rule: what is right in it never goes, so no packet is lost."""
-    accepted = [_OURS, *sorted({link for link in links if not link.startswith(_OURS[:-1])})]
+    named = {link for link in links if not link.startswith(tuple(each[:-1] for each in _OURS))}
+    accepted = [*_OURS, *sorted(named)]
     returns = [f"-{way} {bridge} {_RETURN}" for bridge in _dockers(rules, links) for way in "io"]
     accepts = [f"-{way} {link} -j ACCEPT" for link in accepted for way in "io"]
     present = _rules_of(rules, _CHAIN)
@@ -90,14 +122,11 @@ def _dockers(rules: Sequence[str], links: Sequence[str]) -> list[str]:
 
 
 def _add_jump(kernel: Kernel, program: str, rules: Sequence[str], chain: str) -> None:
-    """Put the jump first in FORWARD, or behind the user's own rules, whose drops come first, in DOCKER-USER.
+    """Put the jump behind the user's own rules, whose drops come first, in DOCKER-USER.
 
     Docker's trailing RETURN there is taken out and put back behind: iptables inserts by number only. A chain
     that ends without it returns all the same, so a packet in between sees no difference.
     """
-    if chain == _FORWARD:
-        kernel.iptables(program, "-I", chain, *_JUMP.split())
-        return
     returns = _RETURN in _rules_of(rules, chain)
     if returns:
         kernel.iptables(program, "-D", chain, *_RETURN.split())

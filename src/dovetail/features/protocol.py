@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from dovetail.kernel.protocol import Kernel
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
 
-__all__ = ["Feature", "RulesFile"]
+__all__ = ["Feature", "HostFirewall", "RulesFile"]
 
 
 class Feature(Protocol):
@@ -36,3 +37,23 @@ class RulesFile(NamedTuple):
     path: str
     text: str
     problem: str = ""
+
+
+class HostFirewall(Protocol):
+    """Whatever other firewall the host has."""
+
+    def close(self, kernel: Kernel, version: int) -> None:
+        """Have what is forwarded dropped, before forwarding of IP `version` is turned on."""
+        ...
+
+    def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:
+        """Have `networks`, which are all there are, pass. Idempotent."""
+        ...
+
+    def release(self, kernel: Kernel, network: Network) -> None:
+        """Take back what was done for `network` alone."""
+        ...
+
+    def withdraw(self, kernel: Kernel) -> None:
+        """Take back what was done for all."""
+        ...

@@ -270,6 +270,10 @@ def _iptables(program: str, *args: str) -> list[str]:
     return [_line(program, "--wait", *args)]
 
 
+def _firewall_cmd(*args: str) -> list[str]:
+    return [_line("firewall-cmd", *args)]
+
+
 def _flush_conntrack(protocol: str, *, port: int = 0, address: IPAddress | None = None) -> list[str]:
     family: list[object] = ["-f", "ipv6"] if address is not None and address.version == _PROTOCOL_V6 else []
     words: list[object] = ["--orig-port-dst", port] if port else []
@@ -296,6 +300,7 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "nft_add_elements": _nft_add_elements,
     "nft_delete_elements": _nft_delete_elements,
     "iptables": _iptables,
+    "firewall_cmd": _firewall_cmd,
     "flush_conntrack": _flush_conntrack,
 }
 

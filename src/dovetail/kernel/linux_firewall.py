@@ -68,9 +68,9 @@ class LinuxFirewall:
         """Say whether ``table inet NAME`` is there."""
         return (self._table if name == _TABLE else NftTable(self._netfilter, name)).exists()
 
-    def nft_table(self) -> TableState | None:
+    def nft_table(self, name: str = _TABLE) -> TableState | None:
         """Say what it is now; see `NftTable.state`."""
-        return self._table.state()
+        return (self._table if name == _TABLE else NftTable(self._netfilter, name)).state()
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
         """Add elements; see `NftTable.add`."""
@@ -114,6 +114,24 @@ class LinuxFirewall:
 
         with netns.entered(self._home):
             return iptables(program, *args)
+
+    def has_program(self, name: str) -> bool:
+        """Look where programs are, and where root's are."""
+        from dovetail.kernel.programs import has_program
+
+        return has_program(name)
+
+    def firewalld_zone(self, zone: str) -> frozenset[str]:
+        """Ask firewalld, which is one for the whole machine."""
+        from dovetail.kernel.programs import firewalld_zone
+
+        return firewalld_zone(zone)
+
+    def firewall_cmd(self, *args: str) -> bool:
+        """Have firewalld change something."""
+        from dovetail.kernel.programs import firewall_cmd
+
+        return firewall_cmd(*args)
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
         """Forget flows of `protocol` with this original destination port and this reply source, where given."""

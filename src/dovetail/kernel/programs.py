@@ -1,17 +1,26 @@
-"""The programs that are run: ``nft`` for rulesets, ``iptables`` for the host's other firewall.
+"""The programs that are run: ``nft`` for rulesets, ``iptables`` and ``firewall-cmd`` for the host's other firewall.
 
-Both are rare. They run in the namespace of the thread that starts them, without a shell.
+All are rare. They run in the namespace of the thread that starts them, without a shell.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import shutil
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
 
-__all__ = ["iptables", "iptables_rules", "nft_apply", "nft_check"]
+__all__ = [
+    "firewall_cmd",
+    "firewalld_zone",
+    "has_program",
+    "iptables",
+    "iptables_rules",
+    "nft_apply",
+    "nft_check",
+]
 
 _TIMEOUT_S = 60.0
 _SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"  # where a daemon's PATH may end before /usr/sbin
@@ -73,6 +82,31 @@ def iptables_rules(program: str) -> list[str]:
     except FileNotFoundError:
         return []
     return output.splitlines() if status == 0 else []
+
+
+def has_program(name: str) -> bool:
+    """Say whether a program of that name is where programs are, or where root's are."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}") is not None
+
+
+def firewall_cmd(*args: str) -> bool:
+    """Run ``firewall-cmd``; True when it exits 0, False without the program."""
+    try:
+        return _run(["firewall-cmd", *args], "")[0] == 0
+    except FileNotFoundError:
+        return False
+
+
+def firewalld_zone(zone: str) -> frozenset[str]:
+    """Name the interfaces and sources in `zone`, as ``firewall-cmd --list-all`` does; none where it refuses."""
+    try:
+        status, output, _ = _run(["firewall-cmd", f"--zone={zone}", "--list-all"], "")
+    except FileNotFoundError:
+        return frozenset()
+    listed = [line.strip().partition(": ") for line in output.splitlines()] if status == 0 else []
+    return frozenset(
+        name for key, _, names in listed if key in {"interfaces", "sources"} for name in names.split()
+    )
 
 
 def _run(command: list[str], text: str) -> tuple[int, str, str]:

@@ -137,7 +137,7 @@ class KernelRoute(NamedTuple):
 
 
 class TableState(NamedTuple):
-    """``table inet dovetail`` as it is, or as a text would make it: its comment, and how many rules each chain has.
+    """A table as it is, or as a text would make it: its comment, and how many rules each chain has.
 
     Chains without rules are left out.
     """
@@ -307,8 +307,8 @@ class Kernel(Protocol):
         """Say whether ``table inet NAME`` is there."""
         ...
 
-    def nft_table(self) -> TableState | None:
-        """Say what ``table inet dovetail`` is now; None without it."""
+    def nft_table(self, name: str = "dovetail") -> TableState | None:
+        """Say what ``table inet NAME`` is now; None without it."""
         ...
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
@@ -344,6 +344,21 @@ class Kernel(Protocol):
 
     def iptables(self, program: str, *args: str) -> bool:
         """Change them: run ``iptables`` or ``ip6tables`` with ``--wait``; True when it exits 0. False when it is not installed."""
+        ...
+
+    def has_program(self, name: str) -> bool:
+        """Say whether a program of that name is installed."""
+        ...
+
+    def firewalld_zone(self, zone: str) -> frozenset[str]:
+        """Name the interfaces and source addresses that firewalld has in `zone` now; none where it does not run.
+
+        Runs ``firewall-cmd``, which takes a quarter of a second.
+        """
+        ...
+
+    def firewall_cmd(self, *args: str) -> bool:
+        """Change what firewalld does until its next reload: run ``firewall-cmd``; True when it exits 0."""
         ...
 
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:

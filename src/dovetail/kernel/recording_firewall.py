@@ -18,7 +18,8 @@ class RecordingFirewall(Recorder):
     """Those verbs, recorded.
 
     drop_forward and rules: what `forward_policies` and `iptables_rules` answer at first where there is no base.
-    bound: (protocol, port) pairs that `port_is_free` denies.
+    bound: (protocol, port) pairs that `port_is_free` denies. others: tables that are not ours. zones: firewalld's.
+    programs: those that are installed.
     """
 
     def __init__(self, base: Kernel | None, world: World) -> None:
@@ -26,6 +27,9 @@ class RecordingFirewall(Recorder):
         self.drop_forward: dict[str, bool] = {}
         self.rules: dict[str, list[str]] = {}
         self.bound: set[tuple[str, int]] = set()
+        self.others: dict[str, TableState] = {}
+        self.zones: dict[str, set[str]] = {}
+        self.programs: set[str] = set()
 
     # -- nftables -----------------------------------------------------------------------------------
 
@@ -49,13 +53,13 @@ class RecordingFirewall(Recorder):
         """Say whether the recording or else the base has the table; of others, the base."""
         if self._space.table is not None and name == "dovetail":
             return self._space.table
-        return self._base.nft_has_table(name) if self._base is not None else False
+        return self._base.nft_has_table(name) if self._base is not None else name in self.others
 
-    def nft_table(self) -> TableState | None:
-        """Say what the recorded table is, or the base's."""
-        if self._space.table is not None:
+    def nft_table(self, name: str = "dovetail") -> TableState | None:
+        """Say what the recorded table is, or the base's; of others, the base's or what `others` has."""
+        if self._space.table is not None and name == "dovetail":
             return self._space.state
-        return self._base.nft_table() if self._base is not None else None
+        return self._base.nft_table(name) if self._base is not None else self.others.get(name)
 
     def nft_add_elements(self, elements: Collection[Element]) -> None:
         """Record ``nft add element`` for those that are not there."""
@@ -99,8 +103,13 @@ class RecordingFirewall(Recorder):
     # -- the host's other firewall, connection tracking, sockets ------------------------------------
 
     def forward_policies(self) -> dict[str, bool]:
-        """Answer the base's, or `drop_forward`."""
-        return self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
+        """Answer the base's, or `drop_forward`, as the recording changed them."""
+        policies = self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
+        for program, rules in self._space.rules.items():
+            for rule in rules:
+                if rule.startswith("-P FORWARD "):
+                    policies[program] = rule.endswith("DROP")
+        return policies
 
     def iptables_rules(self, program: str) -> list[str]:
         """Answer the base's, or `rules`, as the recording changed them."""
@@ -119,6 +128,25 @@ class RecordingFirewall(Recorder):
         self._space.rules[program] = _changed(rules, *args)
         return True
 
+    def has_program(self, name: str) -> bool:
+        """Ask the base, or look in `programs`."""
+        return self._base.has_program(name) if self._base is not None else name in self.programs
+
+    def firewalld_zone(self, zone: str) -> frozenset[str]:
+        """Answer the base's, or `zones`."""
+        if self._base is not None:
+            return self._base.firewalld_zone(zone)
+        return frozenset(self.zones.get(zone, ()))
+
+    def firewall_cmd(self, *args: str) -> bool:
+        """Record a change of a zone's interfaces or sources."""
+        self._record("firewall_cmd", *args)
+        said = dict(argument.lstrip("-").split("=", 1) for argument in args)
+        zone = self.zones.setdefault(said.pop("zone"), set())
+        for what, name in said.items():
+            zone.add(name) if what.startswith("add-") else zone.discard(name)
+        return True
+
     def flush_conntrack(self, protocol: str, *, port: int = 0, address: IPAddress | None = None) -> None:
         """Record ``conntrack -D``."""
         self._record("flush_conntrack", protocol, port=port, address=address)
@@ -132,17 +160,24 @@ class RecordingFirewall(Recorder):
 
 def _changed(rules: list[str], action: str, chain: str, *rule: str) -> list[str]:
     """Give what ``iptables -S`` says after the change."""
-    line = " ".join(("-A", chain, *rule))
+    numbered = bool(rule) and rule[0].isdigit()
+    line = " ".join(("-A", chain, *rule[numbered:]))
+    of_chain = [index for index, there in enumerate(rules) if there.startswith(f"-A {chain} ")]
+    at = of_chain[int(rule[0]) - 1] if numbered else 0
     match action:
         case "-N":
-            return [*rules, f"-N {chain}"]
+            changed = [*rules, f"-N {chain}"]
+        case "-P":
+            policy = f"-P {chain} "
+            changed = [policy + rule[0], *(there for there in rules if not there.startswith(policy))]
         case "-A":
-            return [*rules, line]
+            changed = [*rules, line]
         case "-I":
-            return [line, *rules]
+            changed = [*rules[:at], line, *rules[at:]]
         case "-D":
-            at = rules.index(line)
-            return rules[:at] + rules[at + 1 :]
+            at = at if numbered else rules.index(line)
+            changed = rules[:at] + rules[at + 1 :]
         case _:  # -F, -X
             gone = f"-A {chain} " if action == "-F" else f"-N {chain}"
-            return [other for other in rules if not other.startswith(gone)]
+            changed = [there for there in rules if not there.startswith(gone)]
+    return changed

@@ -11,6 +11,7 @@ import pytest
 from dovetail.assembly import build_engine
 from dovetail.errors import KernelError
 from dovetail.features.ruleset import RULESET, ruleset
+from dovetail.kernel.protocol import TableState
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.network import NetworkSpec
 
@@ -23,10 +24,6 @@ class NftThatRefuses(RecordingKernel):
     def __init__(self) -> None:
         super().__init__()
         self.checks = 0
-        self.others: set[str] = set()
-
-    def nft_has_table(self, name: str = "dovetail") -> bool:
-        return name in self.others or super().nft_has_table(name)
 
     def nft_check(self, ruleset: str) -> str:
         self.checks += 1
@@ -110,7 +107,7 @@ def test_what_nobody_owns_is_not_carried_over(make_rig: Callable[..., Any]) -> N
 
 
 def test_a_stand_in_that_a_crash_left_is_taken_away(town: Town) -> None:
-    town.kernel.others = {"dovetail_stand_in"}
+    town.kernel.others["dovetail_stand_in"] = TableState("", {})
 
     assert town.restore() == []
 

@@ -6,7 +6,7 @@ from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding
 from dovetail.kernel.recording import RecordingKernel
 
 _JUMP = "-m comment --comment dovetail -j DOVETAIL"
-_ACCEPTS = ["-A DOVETAIL -i dv-+ -j ACCEPT", "-A DOVETAIL -o dv-+ -j ACCEPT"]
+_ACCEPTS = [f"-A DOVETAIL -{way} {links} -j ACCEPT" for links in ("dv-+", "dvh+") for way in "io"]
 
 # What `iptables -S` says of a host on which Docker 20.10 has a bridge, a published port and an internal network.
 _DOCKER_20 = """
@@ -93,7 +93,7 @@ def test_without_docker_user_a_chain_that_drops_gets_the_jump_itself() -> None:
 
     accept_forwarding(kernel, ["dv-1"])
 
-    assert kernel.commands[-1] == f"ip6tables --wait -I FORWARD {_JUMP}"
+    assert kernel.commands[-1] == f"ip6tables --wait -A FORWARD {_JUMP}"
 
 
 def test_the_jump_moves_when_docker_comes_to_a_host_that_drops() -> None:
@@ -181,3 +181,39 @@ def test_withdrawing_leaves_nothing_and_twice_is_no_error(docker: RecordingKerne
 
     assert docker.iptables_rules("iptables") == before
     assert docker.commands == []
+
+
+def forward(kernel: RecordingKernel, program: str = "iptables") -> list[str]:
+    return [rule for rule in kernel.iptables_rules(program) if rule.startswith("-A FORWARD ")]
+
+
+def test_the_jump_stands_behind_the_rules_of_others_and_moves_when_more_come() -> None:
+    kernel = RecordingKernel()
+    kernel.drop_forward = {"iptables": True}
+    kernel.rules = {"iptables": ["-P FORWARD DROP", "-A FORWARD -j ufw-before-forward"]}
+    accept_forwarding(kernel, ["dv-1"])
+    assert forward(kernel) == ["-A FORWARD -j ufw-before-forward", f"-A FORWARD {_JUMP}"]
+
+    kernel.iptables("iptables", "-A", "FORWARD", "-j", "ufw-after-forward")
+    kernel.commands.clear()
+    accept_forwarding(kernel, ["dv-1"])
+
+    assert kernel.commands == [
+        f"iptables --wait -A FORWARD {_JUMP}",
+        "iptables --wait -D FORWARD 2",
+    ], "there is one all the time"
+    assert forward(kernel)[-1] == f"-A FORWARD {_JUMP}"
+
+
+@pytest.mark.parametrize("last", ["-j DROP", "-j REJECT --reject-with icmp-host-prohibited"])
+def test_a_rule_that_drops_all_counts_as_such_a_policy_and_stays_the_last(last: str) -> None:
+    kernel = RecordingKernel()
+    kernel.drop_forward = {"iptables": False}
+    kernel.rules = {"iptables": ["-P FORWARD ACCEPT", "-A FORWARD -i eth9 -j DROP", f"-A FORWARD {last}"]}
+
+    accept_forwarding(kernel, ["dv-1"])
+    accept_forwarding(kernel, ["dv-1"])
+
+    assert forward(kernel) == ["-A FORWARD -i eth9 -j DROP", f"-A FORWARD {_JUMP}", f"-A FORWARD {last}"]
+    withdraw_forwarding(kernel)
+    assert forward(kernel) == ["-A FORWARD -i eth9 -j DROP", f"-A FORWARD {last}"]
