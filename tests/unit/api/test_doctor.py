@@ -115,6 +115,19 @@ def test_a_parent_that_is_down_or_gone_is_a_problem_naming_its_network(sound):
     assert (check.verdict, check.detail) == ("problem", "missing: up0 (parent of network lan)")
 
 
+def test_the_parent_of_a_vlan_is_the_card_and_the_vlan_needs_no_link_of_the_hosts(sound):
+    sound.kernel.add_link(LinkSpec("up0", up=True), Dummy())
+    ten = {"name": "ten", "driver": "vlan", "options": {"parent": "up0", "id": "10"}}
+    assert sound("POST", "/v1/networks", ten).status == 201
+
+    before = verdicts(sound)["network links"]
+    assert before.verdict == "ok", before.detail
+    sound.kernel.delete_links(["up0"])
+
+    check = verdicts(sound)["network links"]
+    assert (check.verdict, check.detail) == ("problem", "missing: up0 (parent of network ten)")
+
+
 def test_a_link_of_ours_that_nobody_owns_is_an_orphan(sound):
     alias = link_alias(sound.engine.core.store.id, "endpoint", "f" * 64)
     sound.kernel.add_bridge("dvhffffffffffff", alias=alias)
