@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import firewall_docs
 import msgspec
 
 from dovetail import assembly, errors
@@ -28,7 +29,6 @@ from dovetail.cni import errors as cni_errors
 from dovetail.cnm import options as docker_options
 from dovetail.cnm import server
 from dovetail.drivers.protocol import Driver
-from dovetail.features.ruleset import RULESET
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "latest.json"
@@ -153,11 +153,6 @@ def cni_codes() -> str:
     return table(("code", "meaning", "from"), rows)
 
 
-def ruleset() -> str:
-    """Show the ruleset."""
-    return f"```\n{RULESET.rstrip()}\n```"
-
-
 def numbers() -> str:
     """Show the committed result of the benchmark."""
     result = json.loads(RESULT.read_text(encoding="utf-8"))
@@ -212,7 +207,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     },
     "docs/reference/api.md": {"routes": routes, "requests": bodies},
     "docs/reference/errors.md": {"errors": error_table, "cni-codes": cni_codes},
-    "docs/explanation/firewall.md": {"ruleset": ruleset},
+    "docs/explanation/firewall.md": firewall_docs.PARTS,
 }
 
 
