@@ -96,6 +96,7 @@ def test_a_shared_network_with_its_subnet_given_takes_static_addresses(
     assert docker.host.try_run("ping", "-6", "-c1", "-W2", "fd88::77").returncode == 0
 
 
+@pytest.mark.cnm(23)
 def test_connecting_disconnecting_and_restarting_a_running_container(
     docker: Any, dovetail_daemon: Any
 ) -> None:
@@ -126,6 +127,7 @@ def test_connecting_disconnecting_and_restarting_a_running_container(
     assert dovetail_daemon.left() == []
 
 
+@pytest.mark.cnm(5, 12)
 def test_an_internal_network_has_no_way_out(docker: Any) -> None:
     docker("network", "create", *OURS, "--internal", "--subnet", "10.77.0.0/24", "shut")
     docker("run", "-d", "--name", "c1", "--network", "shut", *SLEEP)
@@ -172,6 +174,7 @@ def test_with_the_null_ipam_our_addresses_are_shown_by_docker(docker: Any, dovet
         (("-d", "dovetail", "-o", "dovetail.network=web", "bad"), ["--ipam-opt dovetail.network=web"]),
     ],
 )
+@pytest.mark.cnm(3, 5, 6)
 def test_what_cannot_be_is_a_sentence_for_the_user_and_leaves_nothing(
     docker: Any, dovetail_daemon: Any, arguments: tuple[str, ...], words: list[str]
 ) -> None:
@@ -184,6 +187,7 @@ def test_what_cannot_be_is_a_sentence_for_the_user_and_leaves_nothing(
     assert dovetail_daemon.left() == []
 
 
+@pytest.mark.cnm(29)
 def test_taken_addresses_and_ports_are_refused_by_name(docker: Any, dovetail_daemon: Any) -> None:
     docker("network", "create", *OURS, "--subnet", "10.77.0.0/24", "one")
     docker("run", "-d", "--name", "c1", "--network", "one", "--ip", "10.77.0.9", "-p", "8080:80", *SLEEP)

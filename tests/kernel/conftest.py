@@ -310,6 +310,16 @@ class DockerEngine:
         self.on_broken: Callable[[], object] | None = None
         self.call("Plugin.Activate")
 
+    @property
+    def ids(self) -> dict[str, str]:
+        """The network, as a request names it."""
+        return self._ids
+
+    @property
+    def pool_ids(self) -> list[str]:
+        """Its pools, in the order of their subnets."""
+        return [pool_id for pool_id, _ in self._pools]
+
     def create_network(self, *subnets: str, network: str = "") -> None:
         """``docker network create``, over `network` where that is given. Raises RefusedError, all undone."""
         options = {"dovetail.network": network} if network else {}

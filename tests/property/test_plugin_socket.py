@@ -438,6 +438,7 @@ REQUESTS = st.sampled_from(METHODS).flatmap(
 )
 
 
+@pytest.mark.cnm(2, 3)
 def test_every_request_gets_json_and_what_is_refused_changes_nothing(daemon: Daemon, nobodys: Any) -> None:
     counts = {"done": 0, "refused": 0}
 
@@ -505,6 +506,7 @@ def mutated(data: bytes, mutations: list[tuple[str, float, bytes]]) -> bytes:
     ),
     MUTATIONS,
 )
+@pytest.mark.cnm(2)
 def test_bytes_that_are_hardly_a_request_get_json_too(
     daemon: Daemon, data: bytes, mutations: list[tuple[str, float, bytes]]
 ) -> None:
@@ -526,6 +528,7 @@ def test_bytes_that_are_hardly_a_request_get_json_too(
     assert body == b"" or isinstance(json.loads(body), dict)
 
 
+@pytest.mark.cnm(9, 14)
 def test_the_same_calls_at_the_same_time_are_answered_and_end_in_one_state(
     daemon: Daemon, nobodys: Any
 ) -> None:

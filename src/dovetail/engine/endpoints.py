@@ -234,7 +234,8 @@ class Endpoints:
     def publish(self, endpoint_id: str, ports: tuple[PortMapping, ...]) -> tuple[PortMapping, ...]:
         """Publish ports (CNM's ProgramExternalConnectivity); gives them with the host ports chosen.
 
-        Clashes raise PortInUse before anything changes. What was published before is replaced.
+        Clashes raise PortInUse before anything changes. What was published before is replaced. Raises Conflict
+        where the endpoint has not joined a sandbox, as nothing would answer there.
         """
         core = self._core
         endpoint = self._known(endpoint_id)
@@ -244,6 +245,10 @@ class Endpoints:
         ):
             endpoint = self._known(endpoint_id)
             network = self._active(endpoint.network_id)
+            if ports and endpoint.status != "joined":
+                raise Conflict(
+                    f"endpoint {short(endpoint_id)} has not joined a sandbox, so it publishes nothing"
+                )
             before = endpoint
             with ExitStack() as undo:
                 with core.store.transaction():

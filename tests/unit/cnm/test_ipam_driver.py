@@ -18,6 +18,7 @@ def request_pool(pool: str = "", **more: Any) -> dict[str, Any]:
     return {"AddressSpace": "dovetail-local", "Options": {}, "Pool": pool, "SubPool": "", "V6": False, **more}
 
 
+@pytest.mark.cnm(26)
 def test_a_pool_is_chosen_and_never_twice(dockerd: Any) -> None:
     pools = [dockerd.call("IpamDriver.RequestPool", request_pool())["Pool"] for _ in range(5)]
 
@@ -30,6 +31,7 @@ def test_an_ipv6_pool_is_chosen(dockerd: Any) -> None:
     assert pool.startswith("fd")
 
 
+@pytest.mark.cnm(27, 28)
 def test_dynamic_addresses_come_from_the_sub_pool_and_static_ones_from_anywhere(dockerd: Any) -> None:
     pool = dockerd.call("IpamDriver.RequestPool", request_pool("10.77.0.0/16", SubPool="10.77.5.0/24"))
 
@@ -62,6 +64,7 @@ def test_a_pool_that_cannot_be_is_refused(dockerd: Any, body: dict[str, Any], wo
     assert dockerd.store.pools() == []
 
 
+@pytest.mark.cnm(29)
 def test_a_taken_address_is_refused_and_no_substitute_given(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     body = {"PoolID": pool["id"], "Address": "10.77.0.9", "Options": None}
@@ -71,6 +74,7 @@ def test_a_taken_address_is_refused_and_no_substitute_given(dockerd: Any) -> Non
 
 
 @pytest.mark.parametrize("address", ["10.77.0.0", "10.77.0.255", "10.78.0.1", "fd00::1", "x"])
+@pytest.mark.cnm(29)
 def test_an_address_that_cannot_be_is_refused(dockerd: Any, address: str) -> None:
     pool = dockerd.pool("10.77.0.0/24")
 
@@ -79,6 +83,7 @@ def test_an_address_that_cannot_be_is_refused(dockerd: Any, address: str) -> Non
     assert address in message
 
 
+@pytest.mark.cnm(26)
 def test_an_exhausted_pool_says_so(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/30")
     body = {"PoolID": pool["id"], "Address": "", "Options": None}
@@ -87,6 +92,7 @@ def test_an_exhausted_pool_says_so(dockerd: Any) -> None:
     assert "10.77.0.0/30" in dockerd.refused("IpamDriver.RequestAddress", body)
 
 
+@pytest.mark.cnm(30)
 def test_releases_may_come_twice_and_after_the_pool(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     address = {"PoolID": pool["id"], "Address": "10.77.0.1"}
@@ -97,6 +103,7 @@ def test_releases_may_come_twice_and_after_the_pool(dockerd: Any) -> None:
     assert dockerd.is_empty()
 
 
+@pytest.mark.cnm(32)
 def test_the_same_pool_for_two_networks_is_refused(dockerd: Any) -> None:
     dockerd.create_network(dockerd.pool("10.77.0.0/24"))
 
@@ -105,6 +112,7 @@ def test_the_same_pool_for_two_networks_is_refused(dockerd: Any) -> None:
     assert "10.77.0.0/24" in message
 
 
+@pytest.mark.cnm(32)
 def test_the_pool_of_a_network_is_refused_with_the_way_to_use_it(dockerd: Any) -> None:
     dockerd.web()
 
@@ -116,6 +124,7 @@ def test_the_pool_of_a_network_is_refused_with_the_way_to_use_it(dockerd: Any) -
 # -- a dockerd that starts anew ---------------------------------------------------------------------------
 
 
+@pytest.mark.cnm(31)
 def test_a_new_session_may_ask_once_more_for_what_it_holds(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)
@@ -290,6 +299,7 @@ def test_both_families_of_a_network_are_shared(dockerd: Any) -> None:
     assert container["join"]["GatewayIPv6"] == "fd88::1"
 
 
+@pytest.mark.cnm(26)
 def test_an_engine_that_goes_on_asking_for_an_ipv6_pool_is_stopped(dockerd: Any) -> None:
     dockerd.web("10.88.0.0/24", "fd88::/64")
     body = request_pool(V6=True, Options={"dovetail.network": "web"})
@@ -300,6 +310,7 @@ def test_an_engine_that_goes_on_asking_for_an_ipv6_pool_is_stopped(dockerd: Any)
     assert "--subnet fd88::/64" in dockerd.refused("IpamDriver.RequestPool", body)
 
 
+@pytest.mark.cnm(32)
 def test_giving_a_shared_pool_back_takes_nothing_from_the_network(dockerd: Any) -> None:
     dockerd.web()
     pool = dockerd.pool(opts={"dovetail.network": "web"})

@@ -35,6 +35,7 @@ def test_a_recorded_session_leaves_nothing_behind(dockerd: Any) -> None:
     assert dockerd.is_empty()
 
 
+@pytest.mark.cnm(8)
 def test_only_what_came_empty_is_filled_in(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)
@@ -48,6 +49,7 @@ def test_only_what_came_empty_is_filled_in(dockerd: Any) -> None:
     assert endpoint.mac == "02:11:22:33:44:55"
 
 
+@pytest.mark.cnm(6, 9)
 def test_creating_a_network_or_an_endpoint_again_gives_the_same(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)
@@ -76,6 +78,7 @@ def test_dual_stack_gives_both_gateways(dockerd: Any) -> None:
     assert dockerd.is_empty()
 
 
+@pytest.mark.cnm(12)
 def test_an_internal_network_has_no_gateway_and_no_way_round_it(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool, internal=True)
@@ -86,6 +89,7 @@ def test_an_internal_network_has_no_gateway_and_no_way_round_it(dockerd: Any) ->
     assert join["DisableGatewayService"] is True
 
 
+@pytest.mark.cnm(12, 19)
 def test_an_internal_network_publishes_nothing(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool, internal=True)
@@ -99,6 +103,7 @@ def test_an_internal_network_publishes_nothing(dockerd: Any) -> None:
     assert "internal" in message
 
 
+@pytest.mark.cnm(14)
 def test_deleting_calls_may_come_twice_in_any_order_and_for_what_never_was(dockerd: Any) -> None:
     ids = {"NetworkID": dockerd.new_id(), "EndpointID": dockerd.new_id()}
 
@@ -107,6 +112,7 @@ def test_deleting_calls_may_come_twice_in_any_order_and_for_what_never_was(docke
     assert dockerd.call("NetworkDriver.DeleteNetwork", {"NetworkID": ids["NetworkID"]}) == {}
 
 
+@pytest.mark.cnm(10)
 def test_an_endpoint_on_an_unknown_network_is_refused_by_name(dockerd: Any) -> None:
     network = dockerd.new_id()
 
@@ -143,6 +149,7 @@ def test_ids_of_another_form_are_taken_too(dockerd: Any) -> None:
         ({"mtu": "many"}, ["many"]),
     ],
 )
+@pytest.mark.cnm(5)
 def test_an_option_that_cannot_be_is_refused_and_leaves_nothing(
     dockerd: Any, options: dict[str, str], words: list[str]
 ) -> None:
@@ -158,6 +165,7 @@ def test_an_option_that_cannot_be_is_refused_and_leaves_nothing(
     assert dockerd.is_empty()
 
 
+@pytest.mark.cnm(5)
 def test_options_of_dockers_own_are_ignored_and_name_and_driver_options_used(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
 
@@ -248,6 +256,7 @@ def published(dockerd: Any) -> list[str]:
     return sorted(str(mapping) for _, mapping in dockerd.store.published_ports())
 
 
+@pytest.mark.cnm(19)
 def test_ports_are_published_by_program_and_withdrawn_by_revoke(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)
@@ -414,6 +423,7 @@ def test_a_network_that_pods_are_on_stays_when_docker_forgets_it(dockerd: Any) -
     assert dockerd.engine.networks.get("shop").status == "active"
 
 
+@pytest.mark.cnm(9)
 def test_fifty_endpoints_at_once_get_fifty_addresses(dockerd: Any) -> None:
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool)

@@ -27,6 +27,7 @@ METHODS_WITH_ARGUMENTS = [
 ]
 
 
+@pytest.mark.cnm(1, 4)
 def test_activation_names_both_roles_and_capabilities_are_spelt_as_docker_reads_them(dockerd: Any) -> None:
     assert dockerd.call("Plugin.Activate") == {"Implements": ["NetworkDriver", "IpamDriver"]}
     assert dockerd.call("NetworkDriver.GetCapabilities") == {
@@ -48,6 +49,7 @@ def test_activation_names_both_roles_and_capabilities_are_spelt_as_docker_reads_
     "body", [b"", b"{", b"[]", b"null", b'"x"', b"\xff\xfe", b"[" * 100_000, b'{"NetworkID": 7}']
 )
 @pytest.mark.parametrize("method", METHODS_WITH_ARGUMENTS)
+@pytest.mark.cnm(2, 3)
 def test_a_body_that_cannot_be_read_is_a_400_with_both_keys(dockerd: Any, method: str, body: bytes) -> None:
     status, reply = dockerd.ask(method, body)
 
@@ -61,6 +63,7 @@ def test_a_body_that_cannot_be_read_is_a_400_with_both_keys(dockerd: Any, method
 @pytest.mark.parametrize(
     "path", ["/NetworkDriver.Nope", "/", "", "/x/y", "/networkdriver.join", "/Plugin.Deactivate"]
 )
+@pytest.mark.cnm(1, 3)
 def test_an_unknown_method_is_a_404_with_both_keys(dockerd: Any, path: str) -> None:
     status, payload = dockerd.server.handle(path, b"{}")
 
@@ -85,6 +88,7 @@ def test_null_lists_and_options_of_a_network_are_empty(dockerd: Any) -> None:
     assert dockerd.call("NetworkDriver.CreateNetwork", body) == {}
 
 
+@pytest.mark.cnm(3)
 def test_a_defect_is_answered_as_json_and_does_not_spread(
     dockerd: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

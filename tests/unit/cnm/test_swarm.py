@@ -72,6 +72,7 @@ def manager(dockerd: Any) -> Manager:
 
 
 @pytest.mark.parametrize("scope", ["local", "global"])
+@pytest.mark.cnm(4)
 def test_docker_is_told_the_scope_that_was_chosen(dockerd: Any, scope: Any) -> None:
     status, reply = PluginServer(dockerd.engine, scope).handle("/NetworkDriver.GetCapabilities", b"")
 

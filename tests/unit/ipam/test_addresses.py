@@ -32,6 +32,7 @@ def all_of(ipam, pool) -> list[str]:
         ("255.255.255.248/29", [f"255.255.255.{n}/29" for n in range(249, 255)]),
     ],
 )
+@pytest.mark.cnm(29)
 def test_every_usable_address_is_given_and_no_other(ipam, subnet: str, expected: list[str]) -> None:
     assert all_of(ipam, ipam.pool(subnet)) == expected
 
@@ -50,6 +51,7 @@ def test_dynamic_addresses_are_of_the_range(ipam, ip_range: str, expected: list[
     assert all_of(ipam, ipam.pool("10.0.0.0/24", ip_range=ip_range)) == expected
 
 
+@pytest.mark.cnm(27)
 def test_gateway_reserved_and_static_addresses_may_be_outside_of_the_range(ipam) -> None:
     pool = ipam.pool("10.0.0.0/24", ip_range="10.0.0.128/25")
 
@@ -60,6 +62,7 @@ def test_gateway_reserved_and_static_addresses_may_be_outside_of_the_range(ipam)
 
 
 @pytest.mark.parametrize("subnet", ["10.0.0.0/24", "10.0.0.0/31", "10.0.0.0/32", "fd00::/64", "fd00::/127"])
+@pytest.mark.cnm(28)
 def test_a_gateway_is_the_first_usable_address_and_the_same_when_asked_again(ipam, subnet: str) -> None:
     pool = ipam.pool(subnet)
 
@@ -90,6 +93,7 @@ def test_a_gateway_may_be_chosen_by_the_user(ipam) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["gateway", "aux", "endpoint", "docker"])
+@pytest.mark.cnm(29)
 def test_what_no_interface_may_have_is_refused(ipam, subnet: str, address: str, what: str, kind: str) -> None:
     pool = ipam.pool(subnet)
 
@@ -99,6 +103,7 @@ def test_what_no_interface_may_have_is_refused(ipam, subnet: str, address: str, 
     assert ipam.store.addresses() == []
 
 
+@pytest.mark.cnm(30)
 def test_addresses_go_round(ipam) -> None:
     pool = ipam.pool("10.0.0.0/29")
     assert [ipam.ask(pool, owner=f"e{n}") for n in range(4)] == [f"10.0.0.{n}/29" for n in range(1, 5)]
@@ -206,6 +211,7 @@ def test_an_address_says_when_and_in_which_boot_it_was_given(ipam) -> None:
     assert row.created > 1_600_000_000
 
 
+@pytest.mark.cnm(33)
 def test_a_64_is_never_enumerated(ipam) -> None:
     pool = ipam.pool("fd00::/64")
     ipam.ask(pool, "fd00::ffff:ffff:ffff:fffe", kind="docker", owner="docker")

@@ -27,6 +27,7 @@ def release(ipam: Any, pool: Pool, address: str) -> None:
     ipam.release_address(pool.id, ip_address(address), "docker")
 
 
+@pytest.mark.cnm(34)
 def test_who_comes_back_gets_the_address_it_had(ipam: Any) -> None:
     pool = sticky(ipam, "10.0.0.0/24")
     one, two = ask(ipam, pool, "name:one"), ask(ipam, pool, "name:two")
