@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import sqlite3
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from ipaddress import ip_address, ip_network
+from itertools import combinations
 from typing import Any, NamedTuple
 
 import pytest
@@ -109,6 +112,84 @@ class Interface(NamedTuple):
     addresses: tuple[str, ...]
 
 
+@dataclass
+class Look:
+    """What everybody has at a quiet moment: the kernel, the store, Docker."""
+
+    host: Any
+    networks: list[dict[str, Any]]  # dovetail's
+    endpoints: list[dict[str, Any]]  # dovetail's
+    containers: list[dict[str, Any]]  # Docker's
+    docker_subnets: set[str]
+    interfaces: list[Interface]
+    held_for_docker: dict[str, str]  # address -> pool
+    pools_of_docker: set[str]
+
+    def problems(self, chance: random.Random, counts: Counter[str]) -> list[str]:
+        """Say what is wrong: an address twice or of a gateway, store and kernel not the same, a neighbour not reached."""
+        holders: dict[str, list[str]] = {}
+        for interface in self.interfaces:
+            for address in interface.addresses:
+                holders.setdefault(address, []).append(f"{interface.owner}/{interface.name}")
+        gateways = {s["gateway"] for n in self.networks for s in n["subnets"] if s.get("gateway")}
+        counts["interfaces compared"] += len(self.interfaces)
+        return [
+            *(f"{address} is on {owners}" for address, owners in holders.items() if len(owners) > 1),
+            *(f"{address} is a gateway's and on {holders[address]}" for address in gateways & set(holders)),
+            *self._differences(holders),
+            *self._unreachable(chance, counts),
+            *self._deaf_ports(counts),
+        ]
+
+    def _differences(self, holders: dict[str, list[str]]) -> list[str]:
+        stored = {a for e in self.endpoints for a in _bare(e)}
+        waiting = [e for e in self.endpoints if e["status"] != "joined"]
+        return [
+            *(f"endpoint {e['id'][:12]} of {e['container']} is {e['status']}" for e in waiting),
+            *(f"the store has {address}, the kernel has lost it" for address in stored - set(holders)),
+            *(f"{holders[a]} have {a}, which the store has not" for a in set(holders) - stored),
+        ]
+
+    def _unreachable(self, chance: random.Random, counts: Counter[str]) -> list[str]:
+        found = []
+        for subnet in (ip_network(s["subnet"]) for n in self.networks for s in n["subnets"]):
+            here = [(i, a) for i in self.interfaces for a in i.addresses if ip_address(a) in subnet]
+            pairs = list(combinations(here, 2))
+            for (one, _), (other, address) in chance.sample(pairs, min(len(pairs), 2)):
+                counts["pings"] += 1
+                if not self.host.pings(address, netns=one.netns):
+                    found.append(f"{one.owner} does not reach {other.owner} at {address}")
+        return found
+
+    def _deaf_ports(self, counts: Counter[str]) -> list[str]:
+        inner = {network["name"] for network in self.networks if network["internal"]}
+        found = []
+        for container in (c for c in self.containers if c["State"]["Running"]):
+            outer = set(container["NetworkSettings"]["Networks"]) - inner
+            for bindings in (container["HostConfig"]["PortBindings"] or {}).values() if outer else ():
+                url = f"http://127.0.0.1:{bindings[0]['HostPort']}/"
+                counts["ports fetched"] += 1
+                if self.host.get(url) != "hello":
+                    found.append(f"{container['Name'].strip('/')} does not answer at {url}")
+        return found
+
+    def forgotten(self) -> list[str]:
+        """Say what is held for Docker, which does not know of it; no call tells us so."""
+        known = {address for e in self.endpoints for address in _bare(e)}
+        return [
+            *(
+                f"address {address} of {pool}"
+                for address, pool in self.held_for_docker.items()
+                if address not in known
+            ),
+            *(f"pool {subnet}" for subnet in self.pools_of_docker - self.docker_subnets),
+        ]
+
+
+def _bare(endpoint: dict[str, Any]) -> set[str]:
+    return {address.partition("/")[0] for address in endpoint.get("addresses", [])}
+
+
 class World:
     """A host with dovetail on it and everybody who uses it: Docker, a CNI runtime, and a person at the command line."""
 
@@ -152,44 +233,51 @@ class World:
             self.host.run("curl", "-sS", "--fail-with-body", "--unix-socket", socket, f"http://x{path}")
         )
 
-    def held_for_docker(self) -> set[str]:
-        """Give the addresses of endpoints that our IPAM holds because Docker asked for them, as the database has them."""
+    def _rows(self, statement: str) -> list[Any]:
         with closing(sqlite3.connect(self.host.dir / "state" / "dovetail.db")) as database:
-            rows = database.execute("SELECT address FROM addresses WHERE kind = 'docker'")
-            return {str(ip_address(packed)) for (packed,) in rows}
+            return list(database.execute(statement))
+
+    def look(self) -> Look:
+        """Look at everything; nobody may be at work."""
+        networks = [self.api(f"/v1/networks/{network['name']}") for network in self.api("/v1/networks")]
+        subnets = [ip_network(s["subnet"]) for n in networks for s in n["subnets"]]
+        containers = self.containers()
+        configs = [c for n in self.docker_networks() for c in n["IPAM"]["Config"] or []]
+        held = self._rows("SELECT address, pool_id FROM addresses WHERE kind = 'docker'")
+        pools = [json.loads(doc) for (doc,) in self._rows("SELECT doc FROM pools")]
+        return Look(
+            host=self.host,
+            networks=networks,
+            endpoints=self.api("/v1/endpoints"),
+            containers=containers,
+            docker_subnets={config["Subnet"] for config in configs},
+            interfaces=list(self._interfaces(containers, subnets)),
+            held_for_docker={str(ip_address(packed)): pool for packed, pool in held},
+            pools_of_docker={pool["subnet"] for pool in pools if pool["owner"] == "docker"},
+        )
 
     def containers(self) -> list[dict[str, Any]]:
         """Give Docker's containers, as ``docker inspect`` has them."""
         ids = self.docker("ps", "-aq", "--no-trunc").split()
         return json.loads(self.docker("inspect", *ids)) if ids else []
 
-    def docker_networks(self) -> dict[str, dict[str, Any]]:
+    def docker_networks(self) -> list[dict[str, Any]]:
         """Give Docker's networks that are ours, as ``docker network inspect`` has them."""
         ids = self.docker("network", "ls", "-q", "--filter", "driver=dovetail").split()
-        found = json.loads(self.docker("network", "inspect", *ids)) if ids else []
-        return {network["Name"]: network for network in found}
+        return json.loads(self.docker("network", "inspect", *ids)) if ids else []
 
-    def networks(self) -> dict[str, dict[str, Any]]:
-        """Give dovetail's networks in full, by name."""
-        names = [network["name"] for network in self.api("/v1/networks")]
-        return {name: self.api(f"/v1/networks/{name}") for name in names}
-
-    def interfaces(self) -> list[Interface]:
+    def _interfaces(self, containers: list[dict[str, Any]], subnets: list[Any]) -> Iterator[Interface]:
         """Give every interface on a network of ours in a container that runs, a pod or a sandbox, as the kernel has it."""
-        subnets = [ip_network(s["subnet"]) for n in self.networks().values() for s in n["subnets"]]
-        running = [c for c in self.containers() if c["State"]["Running"]]
+        running = [c for c in containers if c["State"]["Running"]]
         places = {c["Name"].strip("/"): f"/proc/{c['State']['Pid']}/ns/net" for c in running}
         places |= {pod.name: f"/run/netns/{pod.name}" for pod in self.pods.values() if pod.result}
-        sandboxes = [s for s in self.api("/v1/sandboxes") if s["face"] == "cli"]
-        places |= {sandbox["name"]: sandbox["netns"] for sandbox in sandboxes}
-        found = []
+        places |= {s["name"]: s["netns"] for s in self.api("/v1/sandboxes") if s["face"] == "cli"}
         for owner, netns in places.items():
             for link in self.host.ip("addr", "show", netns=netns):
                 local = [a["local"] for a in link["addr_info"] if a.get("scope") == "global"]
                 ours = tuple(a for a in local if any(ip_address(a) in subnet for subnet in subnets))
                 if ours:
-                    found.append(Interface(owner, netns, link["ifname"], ours))
-        return found
+                    yield Interface(owner, netns, link["ifname"], ours)
 
 
 @pytest.fixture

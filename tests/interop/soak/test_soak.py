@@ -17,10 +17,9 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from ipaddress import ip_address, ip_network
-from itertools import combinations, count
+from itertools import count
 from typing import Any
 
 import pytest
@@ -28,7 +27,7 @@ import pytest
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 GRACE_S = 3.0  # DOVETAIL_ORPHAN_GRACE: what nobody has claimed by then is removed
-SHORT_S = 12.0
+SHORT_S = 9.0
 OURS = ("-d", "dovetail", "--ipam-driver", "dovetail")
 HTTPD = ("bb", "httpd", "-f", "-h", "/www")
 MOST = {"container": 7, "pod": 6, "sandbox": 4, "network": 6}
@@ -36,8 +35,9 @@ MOST = {"container": 7, "pod": 6, "sandbox": 4, "network": 6}
 MEETINGS = (
     r"active endpoints|is in use|has endpoints|being (made|deleted)|not found|No such|no network|is gone"
 )
-# what Docker 20.10 says by itself after kill -9: its containerd still has the task of the container that died
-DOCKERS_OWN = r"task [0-9a-f]+: already exists"
+# what Docker 20.10 says by itself after kill -9: its containerd still has the task of the container that died, a
+# removal that broke off stays half done
+DOCKERS_OWN = r"task [0-9a-f]+: already exists|is marked for removal"
 
 
 @dataclass
@@ -63,14 +63,15 @@ class Scene:
 class Soak:
     """Does things at random, and knows what must hold."""
 
-    def __init__(self, world: Any, seed: int, pod: Any, nobodys: Any) -> None:
+    def __init__(self, world: Any, seed: int, pod: Any, nobodys: Any, *, long: bool) -> None:
         self.world, self.docker, self.dovetail, self.host = world, world.docker, world.dovetail, world.host
-        self.chance = random.Random(seed)
-        self.diary: deque[str] = deque(maxlen=60)
+        self.chance, self.long = random.Random(seed), long
+        self.diary: deque[str] = deque(maxlen=400)
         self.counts: Counter[str] = Counter()
         self._pod, self._nobodys = pod, nobodys
         self._numbers = count(1)
         self._last = time.monotonic()
+        self._fixed: dict[str, int] = {}  # container -> last octet of the address that it was started with
 
     # -- one round ------------------------------------------------------------------------------------------
 
@@ -79,15 +80,19 @@ class Soak:
         scene = self._look()
         operations = list(self._choose(scene, self.chance.randint(1, 3)))
         fault = self._choose_fault() if self.chance.random() < 0.15 else None
-        if fault is not None and fault.alone:  # that one lies in wait
+        mined = fault is not None and bool(fault.alone)
+        if fault is not None and mined:
             self._meet(fault)
         with ThreadPoolExecutor(4) as pool:
             futures = [pool.submit(self._perform, operation) for operation in operations]
-            if fault is not None and not fault.alone:
+            if fault is not None and not mined:
                 threading.Event().wait(self.chance.uniform(0, 0.8))  # the moment is as random as the rest
                 self._meet(fault)
+            down_s = self.chance.choice([0.0, 0.2, 0.5, 1.0, 40.0 if self.long else 0.0])
+            while mined and wait(futures, timeout=0.05).not_done:
+                self._raise_the_dead(down_s)
             outcomes = [future.result() for future in futures]
-        self._come_back(mined=fault is not None and bool(fault.alone))
+        self._come_back(mined=mined)
         for operation, (status, words) in zip(operations, outcomes, strict=True):
             self.counts[operation.text.partition("  ")[0] + ("" if status == 0 else ", failed")] += 1
             allowed = status == 0 or fault or re.search(f"{MEETINGS}|{DOCKERS_OWN}", words)
@@ -149,22 +154,20 @@ class Soak:
         name = f"c{number}"
         port = ("-p", f"{20000 + number}:80") if self.chance.random() < 0.4 else ()
         again = ("--restart", "unless-stopped") if self.chance.random() < 0.3 else ()
-        words = (
-            "run",
-            "-d",
-            "--name",
-            name,
-            "--network",
-            network,
-            "--stop-timeout",
-            "0",
-            *port,
-            *again,
-            *HTTPD,
+        fixed = ("--ip", self._free_address(scene, name, network)) if self.chance.random() < 0.3 else ()
+        place = ("--name", name, "--network", network, "--stop-timeout", "0")
+        return self._in_docker(
+            "run", "-d", *place, *port, *again, *fixed, *HTTPD, alone={name}, beside={network}
         )
-        return self._in_docker(*words, alone={name}, beside={network})
 
-    do_docker_run_too = do_docker_run  # as often as removing
+    def _free_address(self, scene: Scene, name: str, network: str) -> str:
+        """Choose an address that no container there has asked for; a crash must not keep it from its owner."""
+        subnet = "10.88.0.0/24" if network == "web" else _subnet(int(network[1:]))
+        taken = {self._fixed[other] for other in scene.containers if other in self._fixed}
+        self._fixed[name] = self.chance.choice([octet for octet in range(200, 250) if octet not in taken])
+        return subnet.replace(".0/24", f".{self._fixed[name]}")
+
+    do_docker_run_too = do_docker_run_once_more = do_docker_run  # there is more that takes containers away
 
     def _container(self, scene: Scene, *states: str) -> str | None:
         names = [n for n, c in scene.containers.items() if not states or c["State"] in states]
@@ -211,7 +214,7 @@ class Soak:
         if len(scene.networks) >= MOST["network"]:
             return None
         number = next(self._numbers)
-        name, subnet = f"d{number}", f"10.{100 + number // 250}.{number % 250}.0/24"
+        name, subnet = f"d{number}", _subnet(number)
         v6 = ("--ipv6", "--subnet", f"fd00:{number:x}::/64") if self.chance.random() < 0.5 else ()
         inner = ("--internal",) if self.chance.random() < 0.2 else ()
         options = ("-o", f"dovetail.name={name}", "--subnet", subnet, *v6, *inner)
@@ -238,6 +241,8 @@ class Soak:
             return self.world.cni("ADD", pod)
 
         return Operation(f"cni ADD  {name} to {network}", act, {name}, {network})
+
+    do_pod_add_too = do_pod_add
 
     def _pod_there(self) -> Any:
         names = sorted(self.world.pods)
@@ -317,16 +322,14 @@ class Soak:
         if len(scene.networks) >= MOST["network"]:
             return None
         number = next(self._numbers)
-        name, subnet = f"n{number}", f"10.{100 + number // 250}.{number % 250}.0/24"
+        name, subnet = f"n{number}", _subnet(number)
         return self._command("network", "create", name, "--subnet", subnet, alone={name})
 
     def do_network_rm(self, scene: Scene) -> Operation | None:
-        free = sorted(
-            n for n, network in scene.networks.items() if not network.get("bindings") and n != "web"
-        )
-        if not free:
+        free = sorted(set(scene.networks) - scene.docker_networks - {"web"})
+        name = self.chance.choice(free) if free else ""
+        if not name or (scene.networks[name].get("endpoints") and self.chance.random() < 0.8):
             return None
-        name = self.chance.choice(free)
         return self._command("network", "rm", name, alone={name})
 
     # -- faults ---------------------------------------------------------------------------------------------
@@ -340,7 +343,10 @@ class Soak:
             "kill -9 dockerd": lambda: self._restart_dockerd(signal.SIGKILL),
             "restart dockerd": lambda: self._restart_dockerd(signal.SIGTERM),
             "kill -9 both": self._kill_both,
+            "nft delete table": lambda: self.host.try_run("nft", "delete", "table", "inet", "dovetail"),
         }
+        if self.long:
+            faults["kill -9 both, dockerd is first"] = lambda: self._kill_both(dockerd_first=True)
         text = self.chance.choice(list(faults))
         return Operation(text, faults[text], alone={mine} if text.endswith("step") else set())
 
@@ -353,16 +359,31 @@ class Soak:
         self.docker.stop(number)
         self.docker.start()
 
-    def _kill_both(self) -> None:
+    def _kill_both(self, *, dockerd_first: bool = False) -> None:
         self.dovetail.stop(signal.SIGKILL)
         self.docker.stop(signal.SIGKILL)
-        self.dovetail.start()
-        self.docker.start()
+        if not dockerd_first:
+            self.dovetail.start()
+            self.docker.start()
+            return
+        with ThreadPoolExecutor(1) as pool:
+            starting = pool.submit(self.docker.start)
+            wait([starting], timeout=self.chance.uniform(0, 4))
+            self.dovetail.start()
+            starting.result()
+
+    def _raise_the_dead(self, down_s: float) -> None:
+        """Start a daemon that died at its step, `down_s` later, as a supervisor does."""
+        if not self.dovetail.running:
+            self._note("dovetail died at its step")
+            self.counts["died at its step"] += 1
+            threading.Event().wait(down_s)
+            self.dovetail.start()
 
     def _come_back(self, *, mined: bool) -> None:
         """After a fault: a daemon that died at its step is started, and the CNI runtime takes off what failed to be added."""
         if mined:
-            self._note(f"dovetail {'did not die' if self.dovetail.running else 'died'} at its step")
+            self._raise_the_dead(0.0)
             self._restart_dovetail(signal.SIGTERM)
         for pod in [pod for pod in self.world.pods.values() if not pod.result]:
             done = self._take_off(pod)
@@ -373,74 +394,21 @@ class Soak:
     def check(self) -> None:
         """See at a quiet point, when the grace is over and the daemon has looked around, that all is in order.
 
-        No two live interfaces have one address, none a gateway's; store and kernel have the same endpoints; nothing
-        is without an owner; who is on one network reaches one another (a sample); published ports answer.
+        What only Docker knows to be nobody's is shown to a person and removed by `dovetail gc`; then it is gone as well.
         """
         threading.Event().wait(max(0.0, self._last + GRACE_S + 0.5 - time.monotonic()))
         self._note("check")
         self._restart_dovetail(self.chance.choice([signal.SIGTERM, signal.SIGKILL]))
-        networks, interfaces = self.world.networks(), self.world.interfaces()
-        holders: dict[str, list[str]] = {}
-        for interface in interfaces:
-            for address in interface.addresses:
-                holders.setdefault(address, []).append(f"{interface.owner}/{interface.name}")
-        gateways = {s["gateway"] for n in networks.values() for s in n["subnets"] if s.get("gateway")}
-        problems = [f"{address} is on {owners}" for address, owners in holders.items() if len(owners) > 1]
-        problems += [f"{a} is a gateway and on {holders[a]}" for a in gateways & set(holders)]
-        problems += self._compare(holders)
+        look = self.world.look()
+        problems = look.problems(self.chance, self.counts)
         problems += self._nobodys(self.host.run, str(self.host.dir / "state"), docker=True)
-        problems += self._unreachable(networks, interfaces)
-        problems += self._deaf_ports(networks)
-        self.counts["checks"] += 1
-        self.counts["interfaces checked"] += len(interfaces)
         assert problems == []
-
-    def _compare(self, holders: dict[str, list[str]]) -> list[str]:
-        """Compare the store's endpoints with the addresses in the kernel, and what is held for Docker with its containers."""
-        found, stored, for_docker = [], set(), set()
-        for endpoint in self.world.api("/v1/endpoints"):
-            addresses = {address.partition("/")[0] for address in endpoint.get("addresses", [])}
-            stored |= addresses
-            for_docker |= addresses if endpoint["face"] == "docker" else set()
-            if endpoint["status"] != "joined":
-                found.append(
-                    f"endpoint {endpoint['id'][:12]} of {endpoint['container']} is {endpoint['status']}"
-                )
-        found += [f"the store has {address}, the kernel has lost it" for address in stored - set(holders)]
-        found += [
-            f"{owners} have {a}, which the store has not" for a, owners in holders.items() if a not in stored
-        ]
-        held = self.world.held_for_docker()
-        found += [
-            f"{address} is held for Docker, which has no endpoint with it" for address in held - for_docker
-        ]
-        return found
-
-    def _unreachable(self, networks: dict[str, Any], interfaces: list[Any]) -> list[str]:
-        subnets = [ip_network(s["subnet"]) for n in networks.values() for s in n["subnets"]]
-        found = []
-        for subnet in subnets:
-            here = [(i, a) for i in interfaces for a in i.addresses if ip_address(a) in subnet]
-            pairs = list(combinations(here, 2))
-            for (one, _), (other, address) in self.chance.sample(pairs, min(len(pairs), 2)):
-                self.counts["pings"] += 1
-                if not self.host.pings(address, netns=one.netns):
-                    found.append(f"{one.owner} does not reach {other.owner} at {address}")
-        return found
-
-    def _deaf_ports(self, networks: dict[str, Any]) -> list[str]:
-        inner = {name for name, network in networks.items() if network["internal"]}
-        found = []
-        for container in self.world.containers():
-            name = container["Name"].strip("/")
-            on = set(container["NetworkSettings"]["Networks"])
-            for bindings in (container["HostConfig"]["PortBindings"] or {}).values():
-                if container["State"]["Running"] and on - inner:
-                    self.counts["ports"] += 1
-                    url = f"http://127.0.0.1:{bindings[0]['HostPort']}/"
-                    if self.host.get(url) != "hello":
-                        found.append(f"{name} does not answer at {url}")
-        return found
+        if look.forgotten():
+            self._note(f"forgotten by Docker: {look.forgotten()}")
+            self.counts["forgotten by Docker, removed by gc"] += len(look.forgotten())
+            self.dovetail.cli("gc", "--yes")
+            assert self.world.look().forgotten() == []
+        self.counts["checks"] += 1
 
     # -- the end --------------------------------------------------------------------------------------------
 
@@ -455,13 +423,15 @@ class Soak:
             self.dovetail.cli("sandbox", "rm", name)
         for name in self._look().docker_networks:
             self.docker("network", "rm", name)
+        threading.Event().wait(GRACE_S + 0.5)
+        self.dovetail.cli("gc", "--yes")
         for name in self._look().networks:
             self.dovetail.cli("network", "rm", name)
 
     def evidence(self) -> str:
         """Give what helps to understand a failure."""
         parts = {
-            "last operations": "\n".join(self.diary),
+            "last operations": "\n".join([*self.diary][-120:]),
             "trace": self.dovetail.try_cli("trace", "--last", "40").stdout,
             "dovetail's log": self.host.log("dovetail.log")[-6000:],
             "dockerd's log": "\n".join(self._complaints()[-30:]),
@@ -472,17 +442,38 @@ class Soak:
         return [line for line in self.host.log("dockerd.log").splitlines() if "level=info" not in line]
 
 
+def _subnet(number: int) -> str:
+    return f"10.{100 + number // 250}.{number % 250}.0/24"
+
+
 @pytest.fixture(autouse=True)
 def grace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give what is in the making a short time; the daemon reads it when it starts."""
     monkeypatch.setenv("DOVETAIL_ORPHAN_GRACE", str(GRACE_S))
 
 
+@pytest.fixture
+def seed() -> int:
+    """Give ``SOAK_SEED``, or another each time."""
+    return int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_000))
+
+
+@pytest.fixture
+def docker(dovetail_daemon: Any, make_dockerd: Any, seed: int) -> Any:
+    """A dockerd, whose containers outlive it where the seed is odd."""
+    return make_dockerd(*(("--live-restore",) if seed % 2 else ()))
+
+
 def test_random_operations_and_crashes_leave_everything_in_order(
-    world: Any, pod: Any, nobodys: Any, footprint: Any, minutes: float | None, say: Callable[[str], None]
+    world: Any,
+    seed: int,
+    pod: Any,
+    nobodys: Any,
+    footprint: Any,
+    minutes: float | None,
+    say: Callable[[str], None],
 ) -> None:
-    seed = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_000))
-    soak = Soak(world, seed, pod, nobodys)
+    soak = Soak(world, seed, pod, nobodys, long=minutes is not None)
     before = footprint()
     world.dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
     shared = ("-o", "dovetail.network=web", "--ipam-opt", "dovetail.network=web", "--ipv6")
