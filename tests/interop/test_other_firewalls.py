@@ -114,10 +114,27 @@ def test_our_networks_pass_firewalld_and_come_back_after_a_reload(firewalld: Sce
     host.run("firewall-cmd", "--reload")
     firewalld.check_passes("after a reload")
 
-    dovetail.cli("network", "create", "more", "--subnet", "10.89.0.0/24")
+    options = ("-o", "gateway_mode_ipv4=routed")
+    dovetail.cli("network", "create", "lan", "--subnet", "10.89.0.0/24", *options)
     assert len(zone()) == 2
-    dovetail.cli("network", "rm", "more")
+    dovetail.cli("network", "connect", "lan", "s", "-p", "80")
+    host.run("ip", "-n", "outside", "route", "add", "10.89.0.0/24", "via", "192.0.2.1")
+    assert not host.get("http://10.89.0.2/", netns=firewalld.outside, wait_s=2), "firewalld rejects it"
+    for line in _commands_of_the_guide():
+        host.run(*line.split())
+    host.wait_for(lambda: len(zone()) == 2, what="the reload is noticed")
+    assert host.get("http://10.89.0.2/", netns=firewalld.outside) == "hello", "with the user's policy"
+
+    dovetail.cli("network", "disconnect", "lan", "s")
+    dovetail.cli("network", "rm", "lan")
     assert zone() == [firewalld.link]
     for words in ("network disconnect web s", "sandbox rm s", "network rm web"):
         dovetail.cli(*words.split())
     assert zone() == []
+
+
+def _commands_of_the_guide() -> list[str]:
+    """Give what docs/how-to/firewalls.md tells to say to firewalld."""
+    page = PEERS.parents[1] / "docs" / "how-to" / "firewalls.md"
+    lines = page.read_text(encoding="utf-8").splitlines()
+    return [line for line in lines if line.startswith("firewall-cmd ")]

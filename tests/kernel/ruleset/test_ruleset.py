@@ -252,13 +252,15 @@ def test_applying_the_ruleset_again_replaces_it(lab: Any) -> None:
 
 @both
 def test_the_users_rules_come_first_and_a_drop_of_theirs_is_final(lab: Any, version: int) -> None:
-    inside = lab.container(lab.network(), 2, published())
+    inside = lab.container(lab.network(), 2, published(), published(protocol="udp"))
     closed = lab.container(lab.network(2, internal=True), 2)
     for space in (inside, closed):
         lab.serve(space, 80, 81)
     lab.serve(lab.outside, 80)
     ask = lab.probe
-    assert ask(lab.outside, HOST[version], 8080) == OUTSIDE[version]
+    for kind in ("tcp", "udp"):
+        assert ask(lab.outside, HOST[version], 8080, kind) == OUTSIDE[version]
+    lab.kernel.flush_conntrack("udp")
 
     ip = "ip" if version == 4 else "ip6"
     rules = f"""
@@ -266,11 +268,13 @@ def test_the_users_rules_come_first_and_a_drop_of_theirs_is_final(lab: Any, vers
         # a port that is not published, for those who have a route to it
         {ip} saddr {OUTSIDE[version]} tcp dport 81 accept
         iifname @internal {ip} daddr {OUTSIDE[version]} accept
+        meta l4proto udp ct original proto-dst 8080 drop
     """
     lab.kernel.nft_apply(ruleset(rules), lab.kernel.nft_elements())
     assert ask(lab.outside, at(1, 2, version), 81) == OUTSIDE[version], "early accept"
     with lab.impatient():
         assert not ask(lab.outside, HOST[version], 8080), "drop, by the port behind the translation"
+        assert not ask(lab.outside, HOST[version], 8080, "udp"), "by the one before it"
         assert not ask(lab.outside, at(1, 2, version), 80)
     lab.sh(f"ip route add default via {at(2, 1, version)}", closed)
     assert ask(closed, OUTSIDE[version], 80) == at(2, 2, version), "out of an internal network"
