@@ -194,7 +194,9 @@ def _forward_policy(engine: Engine) -> Iterator[Check]:
         return
     wishes = RecordingKernel(engine.kernel)  # what would be added is what is missing
     engine.core.host_firewall.accept(wishes, _filtered(engine))
-    where = f"the FORWARD policy of {' and '.join(drops)} is DROP (Docker sets it, and so do we before it comes)"
+    where = (
+        f"the FORWARD policy of {' and '.join(drops)} is DROP (Docker sets it, and so do we before it comes)"
+    )
     if _filtered(engine) and wishes.commands:
         hint = f"restart the daemon, or run: {'; '.join(wishes.commands)}"
         detail = f"{where} and what lets our bridges through is not in place"

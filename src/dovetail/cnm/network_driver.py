@@ -176,15 +176,12 @@ class NetworkDriver:
 
     def delete_endpoint(self, request: wire.EndpointRequest) -> None:
         """Delete the endpoint with its interface; one that is gone is no error."""
-        identifier = _engine_id(request.endpoint_id)
+        endpoint = self._engine.endpoints.delete(_engine_id(request.endpoint_id))
+        if endpoint is None or _ADDRESSED_HERE not in endpoint.options:
+            return
         try:
-            endpoint = self._engine.endpoints.get(identifier)
             network = self._engine.networks.get(endpoint.network_id)
         except NotFound:
-            self._engine.endpoints.delete(identifier)
-            return
-        self._engine.endpoints.delete(identifier)
-        if _ADDRESSED_HERE not in endpoint.options:
             return
         for interface in endpoint.addresses:
             for subnet in network.subnets:
@@ -220,7 +217,7 @@ class NetworkDriver:
 
         On a network that has no host in front of it (macvlan) they are left out, as Docker's own driver does.
         """
-        endpoint = self._engine.endpoints.get(_engine_id(request.endpoint_id))
+        endpoint = self._engine.endpoints.known(_engine_id(request.endpoint_id))
         mappings = _mappings(request.options.portmap or [])
         if mappings:
             network = self._engine.networks.get(endpoint.network_id)

@@ -124,12 +124,12 @@ class Endpoints:
             self._firewall.add_endpoint(network, endpoint)
             self._forget_flows(endpoint)
 
-    def detach(self, endpoint_id: str) -> None:
-        """Leave and delete (CNI's DEL); an unknown endpoint is no error."""
+    def detach(self, endpoint_id: str) -> Endpoint | None:
+        """Leave and delete (CNI's DEL); gives what it was, None for an unknown one, which is no error."""
         core = self._core
         endpoint = core.store.endpoint(endpoint_id)
         if endpoint is None:
-            return
+            return None
         with (
             core.tracer.step("engine", "detach", endpoint=short(endpoint_id)),
             self._locked(endpoint.network_id, endpoint_id),
@@ -137,6 +137,7 @@ class Endpoints:
             endpoint = core.store.endpoint(endpoint_id)
             if endpoint is not None:
                 self.remove(endpoint)
+        return endpoint
 
     delete = detach
 
@@ -146,7 +147,7 @@ class Endpoints:
         ``spec.ports`` are not published: `publish` does. The same id again gives the endpoint that is there.
         """
         core = self._core
-        found = core.store.find_network(network)
+        found = core.store.network(network) or core.store.find_network(network)
         identifier = spec.id or derive_endpoint_id(spec.owner)
         with (
             core.tracer.step("engine", "create endpoint", network=found.name),
@@ -172,14 +173,14 @@ class Endpoints:
         its owner said, where it is left out.
         """
         core = self._core
-        endpoint = self._known(endpoint_id)
+        endpoint = self.known(endpoint_id)
         if network and network != endpoint.network_id:
             raise NotFound("endpoint", short(endpoint_id))
         with (
             core.tracer.step("engine", "join", endpoint=short(endpoint_id)),
             self._locked(endpoint.network_id, endpoint_id),
         ):
-            endpoint = self._known(endpoint_id)
+            endpoint = self.known(endpoint_id)
             on = self._active(endpoint.network_id)
             ifname = ifname or endpoint.owner.ifname or on.ifname_prefix
             self._unlink(on, endpoint)  # of an earlier join that was left or broke off
@@ -238,12 +239,12 @@ class Endpoints:
         where the endpoint has not joined a sandbox, as nothing would answer there.
         """
         core = self._core
-        endpoint = self._known(endpoint_id)
+        endpoint = self.known(endpoint_id)
         with (
             core.tracer.step("engine", "publish", endpoint=short(endpoint_id)),
             self._locked(endpoint.network_id, endpoint_id),
         ):
-            endpoint = self._known(endpoint_id)
+            endpoint = self.known(endpoint_id)
             network = self._active(endpoint.network_id)
             if ports and endpoint.status != "joined":
                 raise Conflict(
@@ -295,7 +296,7 @@ class Endpoints:
     def check(self, endpoint_id: str, netns: Netns | None) -> list[str]:
         """Say, a sentence each, how the kernel differs from what joining made; changes nothing. Raises NotFound."""
         core = self._core
-        endpoint = self._known(endpoint_id)
+        endpoint = self.known(endpoint_id)
         network = core.store.network(endpoint.network_id)
         if network is None:
             raise NotFound("network", endpoint.network_id)
@@ -317,6 +318,13 @@ class Endpoints:
     def get(self, ref: str) -> Endpoint:
         """Find one by name, id or unique prefix."""
         return self._core.store.find_endpoint(ref)
+
+    def known(self, endpoint_id: str) -> Endpoint:
+        """Give the one of that very id; raises NotFound."""
+        endpoint = self._core.store.endpoint(endpoint_id)
+        if endpoint is None:
+            raise NotFound("endpoint", short(endpoint_id))
+        return endpoint
 
     def all(self, *, network: str = "", sandbox: str = "") -> list[Endpoint]:
         """Give all, or those of one network or sandbox (ids)."""
@@ -402,12 +410,6 @@ class Endpoints:
             # a stale UDP flow would go on to the old container for as long as it talks
             if mapping.protocol == "udp" and mapping.host_port:
                 self._core.kernel.flush_conntrack("udp", port=mapping.host_port)
-
-    def _known(self, endpoint_id: str) -> Endpoint:
-        endpoint = self._core.store.endpoint(endpoint_id)
-        if endpoint is None:
-            raise NotFound("endpoint", short(endpoint_id))
-        return endpoint
 
     def _find(self, ref: str) -> str:
         """Find a network's id; that of a name is remembered, as a network keeps its name until it is deleted."""

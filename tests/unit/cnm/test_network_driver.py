@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dovetail.model.addresses import parse_interface
+from dovetail.model.endpoint import EndpointSpec, Owner
 
 PORT_80 = {"HostIP": "", "HostPort": 8080, "HostPortEnd": 8080, "IP": "", "Port": 80, "Proto": 6}
 
@@ -412,7 +413,6 @@ def test_a_network_that_pods_are_on_stays_when_docker_forgets_it(dockerd: Any) -
     pool = dockerd.pool("10.77.0.0/24")
     network = dockerd.create_network(pool, opts={"dovetail.name": "shop"})
     dockerd.engine.sandboxes.create("s1", netns=f"/proc/{os.getpid()}/ns/net")
-    from dovetail.model.endpoint import EndpointSpec, Owner
 
     dockerd.engine.endpoints.create(
         "shop", EndpointSpec(owner=Owner(face="cni", network="shop", container="pod", ifname="eth0"))
@@ -493,3 +493,21 @@ def test_an_endpoint_that_joins_another_sandbox_leaves_the_first_forgotten(docke
     dockerd.call("NetworkDriver.Join", {**container["ids"], "SandboxKey": "/run/docker/netns/other"})
 
     assert [sandbox.name for sandbox in dockerd.store.sandboxes()] == ["other"]
+
+
+def test_an_endpoint_is_never_found_by_a_name_that_looks_like_its_id(dockerd: Any) -> None:
+    pool = dockerd.pool("10.77.0.0/24")
+    network, identifier = dockerd.create_network(pool), dockerd.new_id()
+    dockerd.engine.sandboxes.create(identifier, netns=f"/proc/{os.getpid()}/ns/net")
+    dockerd.engine.endpoints.create(
+        network,
+        EndpointSpec(owner=Owner(face="cli", network=network, container=identifier), name=identifier),
+    )
+
+    ids = {"NetworkID": network, "EndpointID": identifier}
+    options = {"com.docker.network.portmap": [PORT_80]}
+    message = dockerd.refused("NetworkDriver.ProgramExternalConnectivity", {**ids, "Options": options})
+    dockerd.call("NetworkDriver.DeleteEndpoint", ids)
+
+    assert "no such endpoint" in message
+    assert len(dockerd.store.endpoints()) == 1
