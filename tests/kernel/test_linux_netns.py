@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -153,6 +154,26 @@ def test_a_fifo_is_refused_without_waiting_for_its_writer(kernel: LinuxKernel, t
 
     with pytest.raises(InvalidArgument, match="is not a network namespace"):
         kernel.open_netns(str(tmp_path / "fifo"))
+
+
+def test_what_is_no_namespace_is_not_even_opened(kernel: LinuxKernel, tmp_path: Path) -> None:
+    """A device may act on being opened, a watchdog or a tape drive."""
+    path = tmp_path / "device"
+    path.touch()
+    libc = ctypes.CDLL(None, use_errno=True)
+    inotify = libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+    assert (
+        libc.inotify_add_watch(inotify, os.fsencode(path), 0x20) > 0
+    )  # IN_OPEN, include/uapi/linux/inotify.h
+
+    with pytest.raises(InvalidArgument, match="is not a network namespace"):
+        kernel.open_netns(str(path))
+
+    with pytest.raises(BlockingIOError):
+        os.read(inotify, 4096)
+    path.read_bytes()
+    assert os.read(inotify, 4096), "the watch tells of an opening"
+    os.close(inotify)
 
 
 def test_a_descriptor_is_adopted_and_another_refused_but_not_closed(kernel: LinuxKernel) -> None:

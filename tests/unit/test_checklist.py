@@ -6,12 +6,8 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
-RESTARTS = {
-    7,
-    16,
-    17,
-    18,
-}  # tests/interop/test_docker_restarts.py, …_boot.py, …_crash_walk.py are about these
+# those of tests/interop/test_docker_restarts.py, …_boot.py, …_crash_walk.py
+RESTARTS = {7, 16, 17, 18}
 LINES = (TESTS / "data" / "plugin-checklist.txt").read_text().splitlines()[1:]
 
 

@@ -82,10 +82,14 @@ class LinuxNetns:
 def open_netns(path: str) -> LinuxNetns:
     """Open the namespace at `path`: a bind mount, ``/proc/PID/ns/net``, ``/proc/self/fd/N``.
 
-    Raises InvalidArgument (nothing there, or no network namespace) or PermissionDenied; both name the path.
+    Nothing else is opened, as a device may act on it. Raises InvalidArgument (nothing there, or no network
+    namespace) or PermissionDenied; both name the path.
     """
     try:
-        # O_NONBLOCK: opening a FIFO would wait for its writer
+        reason = _why_no_namespace(os.stat(path))
+        if reason:
+            raise InvalidArgument(f"{path} is not a network namespace: {reason}")
+        # O_NONBLOCK: opening a FIFO that took its place meanwhile would wait for its writer
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except ValueError as exc:
         raise InvalidArgument(f"{path!r} is not a path") from exc
@@ -113,14 +117,21 @@ def _cannot_open(path: str, exc: OSError) -> DovetailError:
     return InvalidArgument(f"network namespace {path} cannot be opened: {exc.strerror}")
 
 
+def _why_no_namespace(status: os.stat_result) -> str:
+    if status.st_dev == _nsfs_device():
+        return ""
+    return "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is an ordinary file"
+
+
 def _why_no_netns(fd: int, status: os.stat_result) -> str:
     """Say what stands against `fd` being a network namespace, empty where nothing does.
 
     The file system is asked first: an ioctl with this number might mean anything to a device. All
     namespaces are on the one nsfs of the kernel (fs/nsfs.c), so its device number tells.
     """
-    if status.st_dev != _nsfs_device():
-        return "it is a directory" if stat.S_ISDIR(status.st_mode) else "it is an ordinary file"
+    reason = _why_no_namespace(status)
+    if reason:
+        return reason
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError as exc:
