@@ -63,10 +63,13 @@ def daemon(
 ) -> None:
     """Serve Docker, CNI and the commands.
 
-    Until SIGTERM or SIGINT; what is under way then is finished. Three sockets: DIR/dovetail.sock for a Docker
-    Engine (mode 0600), api.sock for the commands and the HTTP API (0660) and cni.sock for the CNI plugins
-    (0600), both in the run directory; systemd may pass them. At start, what is kept is compared with the kernel
-    and repaired. Containers keep talking while no daemon runs. Needs root.
+    Until SIGTERM or SIGINT; what is under way then is finished. Its sockets: in DIR for a Docker Engine (mode 0600)
+    dovetail.sock, and dovetail-NAME.sock for each other driver that Docker finds by name; in the run directory
+    api.sock for the commands and the HTTP API (0660), and cni.sock for the CNI plugins (0600). systemd may pass them.
+
+    At start, and every ten minutes, what is kept is compared with the kernel and repaired; see 'dovetail gc'. What
+    another program takes out of the firewall is put back at once. Containers keep talking while no daemon runs.
+    Start it before Docker, which waits 15 seconds for each call to a plugin that is not there. Needs root.
 
     Once Docker has called, its events are followed for the names of containers and networks.
     """

@@ -41,10 +41,10 @@ def gc(session: Session, dry_run: bool, confirmed: bool, docker_socket: str) -> 
     That is what a crash, a restart of the host or a lost call of Docker's has left: endpoints without a container,
     interfaces, addresses and pools that nobody uses, networks half made or half deleted, sandboxes without a
     namespace; and what is missing of the networks that are there is put back. The daemon does the same when it
-    starts and every ten minutes. What is younger than a minute is left alone, as the call that it waits for may come.
+    starts, a minute later, and then every ten minutes. What is younger than a minute is left alone, as the call that it waits for may come.
 
-    What Docker has forgotten only Docker can tell, so it is asked: by the daemon at the daemon's --docker-socket, and
-    without a daemon at the one that is given here. The daemon removes by itself only what Docker had listed before;
+    What Docker has forgotten only Docker can tell, so it is asked: by the daemon, at the daemon's --docker-socket, or
+    where none runs by this command, at the one that is given here. The daemon removes by itself only what Docker had listed before;
     here all networks are shown that Docker does not have, unless a container is on them.
 
     With --format json nothing is asked: without --yes it is only shown.

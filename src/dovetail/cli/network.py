@@ -63,6 +63,7 @@ def network() -> None:
         "dovetail network create web --subnet 10.88.0.0/24 --subnet fd88::/64",
         "dovetail network create db --internal --subnet 10.89.0.0/24 --gateway 10.89.0.254 -o mtu=9000",
         "dovetail network create lab --subnet 10.91.0.0/24 --route '10.0.0.0/8 via 10.91.0.254' -o gateway=none",
+        "dovetail network create lan -d macvlan -o parent=eth0 --subnet 192.0.2.0/24 --gateway 192.0.2.1",
         "dovetail --explain network create web        # print the ip and nft commands, change nothing",
     )
 )
@@ -87,7 +88,7 @@ def network() -> None:
     "gateways",
     type=ADDRESS,
     multiple=True,
-    help="The gateway of the subnet it lies in.  [default: its first free address]",
+    help="The gateway of the subnet it lies in.  [default: its first free address where the host is it, else none]",
 )
 @click.option(
     "--ip-range",
@@ -105,7 +106,11 @@ def network() -> None:
     help="An address that no endpoint gets, and what it is for.",
 )
 @click.option("--ipv6", is_flag=True, help="Without an IPv6 --subnet: have one chosen, a /64.")
-@click.option("--internal", is_flag=True, help="Nothing enters or leaves: no gateway, no published ports.")
+@click.option(
+    "--internal",
+    is_flag=True,
+    help="No way out and no published ports; a network behind the host is closed both ways.",
+)
 @click.option(
     "--route",
     "routes",
@@ -134,13 +139,16 @@ def network() -> None:
 def create(session: Session, /, name: str, driver: str, options: Any, labels: Any, **given: Any) -> None:
     """Make a network and print its id.
 
-    Without --subnet, a bridge network gets an IPv4 subnet that is clear of the host's routes and of every
-    other network. A subnet that is asked for and overlaps one of them is refused, naming the clash.
+    Without --subnet it gets an IPv4 subnet that is clear of the host's routes and of every other network. One that
+    is asked for and overlaps one of them is refused, naming the clash; on a parent (macvlan, ipvlan, vlan) and on a
+    bridge that is there already, it may be the subnet of that wire.
 
-    The gateway is the first free address of the subnet unless --gateway names another. Docker containers
-    join the network when Docker's own network is made with '-d dovetail -o dovetail.network=NAME
-    --ipam-driver dovetail --ipam-opt dovetail.network=NAME', CNI containers by the configuration
-    {"type": "dovetail", "network": "NAME"}.
+    Where the host is the gateway (bridge, ptp), it takes the first free address of the subnet unless --gateway
+    names another. Elsewhere the gateway is a router on the wire, if --gateway names one.
+
+    Docker containers join the network when Docker's own network is made with '-d dovetail -o
+    dovetail.network=NAME --ipam-driver dovetail --ipam-opt dovetail.network=NAME', CNI containers by the
+    configuration {"type": "dovetail", "network": "NAME"}.
     """
     request = NetworkRequest(
         name=name,
@@ -247,10 +255,10 @@ def _subnets(row: NetworkRow) -> str:
 def inspect(session: Session, names: tuple[str, ...]) -> None:
     """Show networks in full.
 
-    That is: subnets and their use, options, labels, endpoints with their addresses and published ports.
+    That is: subnets and their use, options, labels, what Docker knows it as, endpoints with their addresses and
+    published ports.
 
-    With --format json the result is a list, also for
-    a single network.
+    With --format json the result is a list, also for a single network.
     """
     many.inspect(session, [network_path(name) for name in names], NetworkView, _describe)
 

@@ -30,7 +30,12 @@ _QUIET_S = 1
 
 
 @click.command(
-    cls=Verb, examples=("dovetail trace", "dovetail trace --last 1", "dovetail trace --sequence --follow")
+    cls=Verb,
+    examples=(
+        "dovetail trace --last 1",
+        "dovetail trace --face docker --sequence --last 1 --depth 0     # the latest docker run, call by call",
+        "dovetail trace --sequence --follow",
+    ),
 )
 @click.option(
     "--last", type=OPERATIONS, default=20, show_default=True, help="How many operations to show, the latest."
@@ -51,12 +56,12 @@ def trace(
 
     Oldest first. Each begins with the face it came by and its own words (docker NetworkDriver.Join, cni ADD, cli network
     connect), goes through the engine, IPAM and the driver, and ends with what was asked of the kernel, written as
-    the command it equals. Times are milliseconds. Shown are the operations of the running daemon and those that
-    ran without one.
+    the command it equals. Times are milliseconds. Shown is what the running daemon has done since its start, and
+    what the commands and CNI plugins did where no daemon ran.
 
     With --sequence the calls of one 'docker network create', 'docker run' or 'docker network rm' stand together,
-    numbered, each with what it asked and was answered, when it came and how long it took; --depth 0 leaves out the
-    commands. With --follow and --format json each operation is one line.
+    numbered: when each came, how long it took, what it asked and was answered. --last then counts sequences, and
+    --depth 0 leaves out the commands below each call. With --follow and --format json each operation is one line.
     """
     daemon = find_daemon(session.run_dir)
     if follow and daemon is None:
