@@ -54,8 +54,8 @@ def accept_forwarding(kernel: Kernel, links: Sequence[str]) -> None:
         _remove_ours(kernel, program, rules, but=f"-A {chain} {_JUMP}")
         if chain == _FORWARD:
             _stand_last(kernel, program, rules)
-        elif f"-A {chain} {_JUMP}" not in rules:
-            _add_jump(kernel, program, rules, chain)
+        else:
+            _stand_before_return(kernel, program, rules)
 
 
 def _ends_with_drop(rules: Sequence[str]) -> bool:
@@ -83,6 +83,25 @@ def _stand_last(kernel: Kernel, program: str, rules: Sequence[str]) -> None:
         kernel.iptables(program, "-I", _FORWARD, str(len(present)), *_JUMP.split())
     for number in reversed(stale):
         kernel.iptables(program, "-D", _FORWARD, str(number))
+
+
+def _stand_before_return(kernel: Kernel, program: str, rules: Sequence[str]) -> None:
+    """Put the jump behind the user's own rules, whose drops come first, in DOCKER-USER, and before the RETURN there.
+
+    It is inserted by its number, so that the RETURN is never away: Docker, which looks for it whenever it makes a
+    bridge, would put another one, before our jump. Behind one, a jump is as good as gone.
+    """
+    present = _rules_of(rules, _USER)
+    reached = present.index(_RETURN) if _RETURN in present else len(present)
+    if _JUMP in present[:reached]:
+        return
+    if reached == len(present):
+        kernel.iptables(program, "-A", _USER, *_JUMP.split())
+        return
+    kernel.iptables(program, "-I", _USER, str(reached + 1), *_JUMP.split())
+    stale = [number for number, rule in enumerate(present, 2) if rule == _JUMP]
+    for number in reversed(stale):
+        kernel.iptables(program, "-D", _USER, str(number))
 
 
 def withdraw_forwarding(kernel: Kernel) -> None:
@@ -119,20 +138,6 @@ def _dockers(rules: Sequence[str], links: Sequence[str]) -> list[str]:
     """Give the bridges that Docker has rules for, whatever they are named; one that we were given is ours."""
     named = {name for rule in rules if _DOCKERS_RULE.match(rule) for name in _BRIDGE.findall(rule)}
     return sorted(named.difference(links))
-
-
-def _add_jump(kernel: Kernel, program: str, rules: Sequence[str], chain: str) -> None:
-    """Put the jump behind the user's own rules, whose drops come first, in DOCKER-USER.
-
-    Docker's trailing RETURN there is taken out and put back behind: iptables inserts by number only. A chain
-    that ends without it returns all the same, so a packet in between sees no difference.
-    """
-    returns = _RETURN in _rules_of(rules, chain)
-    if returns:
-        kernel.iptables(program, "-D", chain, *_RETURN.split())
-    kernel.iptables(program, "-A", chain, *_JUMP.split())
-    if returns:
-        kernel.iptables(program, "-A", chain, *_RETURN.split())
 
 
 def _remove_ours(kernel: Kernel, program: str, rules: Sequence[str], *, but: str = "") -> None:

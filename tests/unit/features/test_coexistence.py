@@ -81,10 +81,28 @@ def test_the_jump_stands_before_dockers_return_and_once(docker: RecordingKernel)
     assert docker.commands == [
         "iptables --wait -N DOVETAIL",
         *(f"iptables --wait {rule}" for rule in _ACCEPTS),
-        "iptables --wait -D DOCKER-USER -j RETURN",
-        f"iptables --wait -A DOCKER-USER {_JUMP}",
-        "iptables --wait -A DOCKER-USER -j RETURN",
+        f"iptables --wait -I DOCKER-USER 1 {_JUMP}",
     ]
+
+
+def test_the_users_rules_come_before_the_jump(docker: RecordingKernel) -> None:
+    docker.rules = {"iptables": _DOCKER_20.split("\n")[1:-1]}
+
+    accept_forwarding(docker, ["dv-1"])
+
+    user = [rule for rule in docker.iptables_rules("iptables") if rule.startswith("-A DOCKER-USER")]
+    assert user == ["-A DOCKER-USER -i eth9 -j DROP", f"-A DOCKER-USER {_JUMP}", "-A DOCKER-USER -j RETURN"]
+
+
+def test_a_jump_that_came_to_stand_behind_a_return_stands_before_it_again(docker: RecordingKernel) -> None:
+    """Docker adds one where it does not find its own, and that may be while somebody else has it in his hands."""
+    rules = ["-j RETURN", _JUMP, "-j RETURN"]
+    docker.rules["iptables"][2:] = [f"-A DOCKER-USER {rule}" for rule in rules]
+
+    accept_forwarding(docker, ["dv-1"])
+
+    user = [rule for rule in docker.iptables_rules("iptables") if rule.startswith("-A DOCKER-USER")]
+    assert user == [f"-A DOCKER-USER {rule}" for rule in (_JUMP, "-j RETURN", "-j RETURN")]
 
 
 def test_without_docker_user_a_chain_that_drops_gets_the_jump_itself() -> None:
