@@ -10,6 +10,7 @@ from dovetail.errors import AddressInUse, InvalidArgument, NotFound, PoolExhaust
 from dovetail.ipam.ranges import (
     DEFAULT_RANGES,
     DEFAULT_ROUTE,
+    GLOBAL_RANGES,
     Range,
     first_clear,
     overlap,
@@ -81,9 +82,10 @@ class LocalIpam:
         """Give the first block that is clear, of the size that the request names or that the range is cut in."""
         version = request.version if request.subnet is None else request.subnet.version
         busy = [*routes, *(pool.subnet for pool in self._ledger.pools())]
-        ranges = [(base, prefix) for base, prefix in self._ranges if base.version == version]
-        for base, usual in ranges:
-            prefix = usual if request.subnet is None else request.subnet.prefixlen
+        usual = self._ranges if request.space == "local" or version == 6 else GLOBAL_RANGES
+        ranges = [(base, prefix) for base, prefix in usual if base.version == version]
+        for base, cut in ranges:
+            prefix = cut if request.subnet is None else request.subnet.prefixlen
             subnet = first_clear(base, prefix, busy) if prefix >= base.prefixlen else None
             if subnet is not None:
                 return subnet

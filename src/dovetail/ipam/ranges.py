@@ -10,7 +10,16 @@ from typing import TypeAlias
 from dovetail.errors import PoolOverlap
 from dovetail.model.addresses import IPNetwork
 
-__all__ = ["DEFAULT_RANGES", "DEFAULT_ROUTE", "Range", "first_clear", "overlap", "refuse_routed", "ula_range"]
+__all__ = [
+    "DEFAULT_RANGES",
+    "DEFAULT_ROUTE",
+    "GLOBAL_RANGES",
+    "Range",
+    "first_clear",
+    "overlap",
+    "refuse_routed",
+    "ula_range",
+]
 
 Range: TypeAlias = tuple[IPNetwork, int]
 """A base network and the prefix length it is cut in."""
@@ -20,6 +29,10 @@ DEFAULT_RANGES: Sequence[Range] = (
     (ip_network("192.168.0.0/16"), 20),
 )
 """What Docker's own IPAM chooses from. IPv6 is not among them: its range is the host's own, see `ula_range`."""
+
+GLOBAL_RANGES: Sequence[Range] = ((ip_network("10.128.0.0/9"), 24),)
+"""For all hosts of a swarm. Each host's Docker chooses from `DEFAULT_RANGES` for itself, and would have taken the
+pool that its manager gave; for overlay networks a swarm counts up from 10.0.0.0/24."""
 
 DEFAULT_ROUTE = 1
 """Prefix length up to which a route is a default route: VPNs write it as 0.0.0.0/1 and 128.0.0.0/1,

@@ -7,6 +7,7 @@ The requests are those of dockerd 20.10, recorded: the manager asks in the globa
 from __future__ import annotations
 
 import json
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -100,6 +101,18 @@ def test_a_manager_that_is_no_node_makes_nothing_in_the_kernel(dockerd: Any, man
 
     assert dockerd.store.networks() == []
     assert [link.name for link in dockerd.kernel.links() if link.name != "lo"] == []
+
+
+def test_a_pool_for_all_hosts_is_none_that_a_host_chooses_for_itself(dockerd: Any, manager: Manager) -> None:
+    """Docker's own IPAM would have given it to docker_gwbridge, on this host or another, before a task comes."""
+    local = [ip_network(base) for base in ("172.16.0.0/12", "192.168.0.0/16")]
+
+    pools = [
+        ip_network(dockerd.call("IpamDriver.RequestPool", request_pool("global"))["Pool"]) for _ in range(3)
+    ]
+
+    assert not any(pool.overlaps(base) for pool in pools for base in local)
+    assert len(set(pools)) == 3
 
 
 def test_a_pool_is_chosen_clear_of_those_of_the_other_space(dockerd: Any, manager: Manager) -> None:
