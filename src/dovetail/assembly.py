@@ -29,6 +29,7 @@ __all__ = ["DEFAULT_DOCKER_SOCKET", "DEFAULT_RUN_DIR", "DEFAULT_STATE_DIR", "bui
 DEFAULT_STATE_DIR = "/var/lib/dovetail"
 DEFAULT_RUN_DIR = "/run/dovetail"
 DEFAULT_DOCKER_SOCKET = "/run/docker.sock"
+_MANAGED = "DOVETAIL_MANAGED"  # set by packaging/docker-plugin/entrypoint.py: Docker runs us, in a container
 _RULES_DIR = "/etc/dovetail/nftables.d"
 _BOOT_ID = "/proc/sys/kernel/random/boot_id"
 
@@ -82,7 +83,8 @@ def build_engine(
         user_rules=partial(read_rules, rules_dir),
         choose_ports=choose_ports,
         host_firewall=HostFirewall(
-            keep_policy=os.environ.get("DOVETAIL_IP_FORWARD_NO_DROP", "") in {"1", "true"}
+            keep_policy=os.environ.get("DOVETAIL_IP_FORWARD_NO_DROP", "") in {"1", "true"},
+            docker=_MANAGED in os.environ,
         ),
         locks=Locks(os.path.join(state_dir, "lock") if state_dir != os.devnull else os.devnull),
         netns_dir=os.path.join(run_dir, "netns"),

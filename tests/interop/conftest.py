@@ -34,10 +34,11 @@ def wait_for(condition: Callable[[], object], *, timeout_s: float = 15.0, what: 
 
 
 # What runs inside keeps things below /var/lib whatever it is told (libcni its results, podman a cache of
-# blobs): that goes into an overlay. -n: libmount would make /run/mount on the real host first.
+# blobs): that goes into an overlay. -n: libmount would make /run/mount on the real host first. systemd shares /run.
 _SET_UP = """
 set -e
 mount -n -t tmpfs -o mode=755 tmpfs /run
+mount -n --make-shared /run
 mkdir -m 1777 /run/lock
 mkdir -p /run/overlay/upper /run/overlay/work
 mount -n -t overlay -o lowerdir=/var/lib,upperdir=/run/overlay/upper,workdir=/run/overlay/work overlay /var/lib
@@ -372,7 +373,8 @@ class Dockerd(ContainerRuntime):
         super().__init__(host, "docker", "-H", self._socket)
         self._pidfile = base / "pid"
         self._daemon = (
-            *("dockerd", "--data-root", str(base / "data"), "--exec-root", str(base / "exec")),
+            # the usual place below /run, as a managed plugin's socket has a path that is as long again
+            *("dockerd", "--data-root", str(base / "data"), "--exec-root", "/run/docker"),
             *("-H", self._socket, "--pidfile", str(self._pidfile), "--cgroup-parent", f"/{host.cgroup}"),
             *options,
         )
@@ -531,6 +533,13 @@ def _start_dockerd(private_host: PrivateHost, rootfs: Path, *options: str) -> Do
 def dockerd(make_dockerd: Callable[..., Dockerd]) -> Dockerd:
     """A dockerd, with image ``bb``."""
     return make_dockerd()
+
+
+@pytest.fixture(scope="module")
+def module_dockerd() -> Iterator[Dockerd]:
+    """A dockerd that has its socket at the usual place as well, with nothing of ours; one for all tests of a module."""
+    with _private_host() as host:
+        yield _start_dockerd(host, _make_rootfs(host), "-H", "unix:///run/docker.sock")
 
 
 @pytest.fixture(scope="module")

@@ -17,11 +17,13 @@ _PROGRAMS = {4: "iptables", 6: "ip6tables"}
 class HostFirewall:
     """iptables, whoever has rules there, and firewalld.
 
-    keep_policy: leave the policy of FORWARD as it is, whatever comes.
+    keep_policy: leave the policy of FORWARD as it is, whatever comes. docker: there is a Docker Engine, whatever
+    programs are seen from here; else it is one whose program is installed.
     """
 
-    def __init__(self, *, keep_policy: bool = False) -> None:
+    def __init__(self, *, keep_policy: bool = False, docker: bool = False) -> None:
         self._keep_policy = keep_policy
+        self._docker = docker
         self._firewalld = Firewalld()
 
     def close(self, kernel: Kernel, version: int) -> None:
@@ -34,7 +36,7 @@ class HostFirewall:
         program = _PROGRAMS[version]
         if self._keep_policy or kernel.forward_policies().get(program):
             return
-        if kernel.has_program("dockerd"):
+        if self._docker or kernel.has_program("dockerd"):
             kernel.iptables(program, "-P", "FORWARD", "DROP")
 
     def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:

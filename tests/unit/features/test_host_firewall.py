@@ -51,6 +51,14 @@ def test_the_policy_is_left_alone_without_a_docker_engine_and_where_that_is_said
     assert kernel.commands == []
 
 
+def test_the_managed_plugin_knows_that_there_is_a_docker_engine(kernel: RecordingKernel) -> None:
+    kernel.programs.clear()
+
+    HostFirewall(docker=True).close(kernel, 4)
+
+    assert kernel.commands == ["iptables --wait -P FORWARD DROP"]
+
+
 # -- firewalld --------------------------------------------------------------------------------------
 
 
