@@ -57,6 +57,7 @@ def test_a_container_has_its_name_and_id_wherever_it_is_shown(shop: Any) -> None
     assert sandbox["container"] == identifier
     assert sandbox["netns"] == docker("inspect", "--format", "{{.NetworkSettings.SandboxKey}}", "one")
     assert "one  docker  eth*" in dovetail.cli("topology")
+    assert "10.77.0." in dovetail.cli("sandbox", "exec", "one", "--", "ip", "addr", "show", "eth0")
     assert "\none        docker" in dovetail.cli("network", "inspect", "shop")
 
 

@@ -53,5 +53,11 @@ class SandboxTable(Table):
         return read_often(row[0], Sandbox) if row else None
 
     def find_sandbox(self, ref: str) -> Sandbox:
-        """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument."""
+        """Find by id, name or unique prefix of an id; raises NotFound or InvalidArgument.
+
+        One of our own comes before a container that Docker or a CNI runtime calls by the same name.
+        """
+        own = self._db.row("SELECT doc FROM sandboxes WHERE name = ? AND face = 'cli'", ref)
+        if own:
+            return read_often(own[0], Sandbox)
         return read_often(self._find("sandboxes", "sandbox", ref), Sandbox)

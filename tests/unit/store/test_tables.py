@@ -220,6 +220,44 @@ def test_deleting_what_is_gone_succeeds(store: SqliteStore) -> None:
         store.release_ports("x")
 
 
+def test_a_sandbox_of_our_own_comes_before_containers_of_its_name(store: SqliteStore) -> None:
+    for identifier, face in (("d1", "docker"), ("s1", "cli"), ("c1", "cni")):
+        store.put_sandbox(Sandbox(id=identifier, name="box", netns=f"/run/{identifier}", face=face))
+
+    assert store.find_sandbox("box").id == "s1"
+    assert store.find_sandbox("d1").face == "docker"
+
+    store.delete_sandbox("s1")
+    with pytest.raises(InvalidArgument, match="may be any of the sandboxs? d1"):
+        store.find_sandbox("box")
+
+
+def test_a_network_is_found_by_a_faces_name_after_its_own_and_before_a_prefix(store: SqliteStore) -> None:
+    for identifier, name in (("abc1", "web"), ("abc2", "db"), ("abc3", "docker-1")):
+        store.put_network(Network(id=identifier, name=name, driver="bridge"))
+    store.put_binding(Binding("docker", "d1", "abc3", made=True, name="shop"))
+    store.put_binding(Binding("docker", "d2", "abc2", made=False, name="web"))
+    store.put_binding(Binding("docker", "d3", "abc3", made=False, name="abc"))
+
+    assert store.find_network("shop").id == "abc3"
+    assert store.find_network("web").id == "abc1"
+    assert store.find_network("abc").id == "abc3"
+    assert store.find_network("abc2").id == "abc2"
+
+    store.put_binding(Binding("docker", "d2", "abc2", made=False, name="shop"))
+    with pytest.raises(InvalidArgument, match=r"may be any of the networks abc. \(.*\), abc. \(.*\)"):
+        store.find_network("shop")
+
+
+def test_a_binding_keeps_what_its_face_says(store: SqliteStore) -> None:
+    told = Binding("docker", "d1", "n1", made=True, name="shop", labels=(("a", "1"), ("b", "")), created=1.5)
+
+    store.put_binding(told)
+
+    assert store.binding("docker", "d1") == told
+    assert store.bindings() == [told]
+
+
 def test_bindings_are_kept_by_face_and_external_id(store: SqliteStore) -> None:
     docker = Binding("docker", "d1", "n1", made=True)
     cni = Binding("cni", "d1", "n1", made=False)
