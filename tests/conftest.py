@@ -125,7 +125,7 @@ def _nobodys(run: Callable[..., str], state_dir: str, *, docker: bool = False) -
         *_wrong_rows(books),
         *_wrong_addresses(books, docker=docker),
         *_wrong_links(books, {name for name in links if name.startswith("dv")}, docker=docker),
-        *_wrong_elements(books, json.loads(run("nft", "-j", "list", "ruleset"))["nftables"]),
+        *_wrong_elements(books, json.loads(run("nft", "-j", "list", "ruleset"))["nftables"], docker=docker),
         *(["a lock is held"] if _locked(f"{state_dir}/lock") else []),
     ]
 
@@ -204,7 +204,7 @@ def _wrong_links(books: Books, links: Collection[str], *, docker: bool) -> list[
     ]
 
 
-def _wrong_elements(books: Books, ruleset: list[Any]) -> list[str]:
+def _wrong_elements(books: Books, ruleset: list[Any], *, docker: bool) -> list[str]:
     """Compare what is in the sets and maps of our table with what networks and joined endpoints want there."""
     entries = [entry.get("set") or entry.get("map") for entry in ruleset]
     there = {
@@ -214,15 +214,20 @@ def _wrong_elements(books: Books, ruleset: list[Any]) -> list[str]:
         for element in entry.get("elem", [])
     }
     wanted: set[str] = set()
+    owned: set[str] = set()
     for network in books.networks.values():
         if network["firewall"] is not None:
             wanted |= _elements_of_network(network)
     for endpoint in books.endpoints.values():
-        firewall = books.networks[endpoint["network_id"]]["firewall"]
-        if endpoint["status"] == "joined" and firewall is not None and not firewall["internal"]:
-            wanted |= _elements_of_endpoint(endpoint, firewall)
+        network = books.networks[endpoint["network_id"]]
+        firewall = network["firewall"]
+        if endpoint["status"] == "joined" and firewall is not None:
+            wanted |= set() if firewall["link"] else _elements_of_link(network, endpoint["link"])
+            wanted |= set() if firewall["internal"] else _elements_of_endpoint(endpoint, firewall)
+        elif docker and firewall is not None and not firewall["link"]:  # as its link, see `_wrong_links`
+            owned |= _elements_of_link(network, endpoint["link"])
     return [
-        *(f"element {element} belongs to nobody" for element in there - wanted),
+        *(f"element {element} belongs to nobody" for element in there - wanted - owned),
         *(f"element {element} is missing" for element in wanted - there),
     ]
 
@@ -234,7 +239,30 @@ def _version(address: str) -> int:
 def _elements_of_network(network: dict[str, Any]) -> set[str]:
     firewall, link = network["firewall"], network["link"]
     subnets = [s["subnet"] for s in network["subnets"]]
-    wanted = {f"bridges {link}", f"same_bridge {link} {link}"}
+    if firewall["link"]:
+        wanted = {f"same_bridge {link} {link}", *_elements_of_link(network, link)}
+    else:
+        pairs = [(a, b) for a in subnets for b in subnets if _version(a) == _version(b)]
+        wanted = {f"same_network{_version(one)} {one} {other}" for one, other in pairs}
+    if firewall["internal"]:
+        return wanted
+    for subnet in subnets:
+        version = _version(subnet)
+        family = firewall[f"ipv{version}"]
+        wanted.add(f"subnets{version} {subnet}")
+        if family["mode"] == "routed":
+            continue
+        wanted.add(f"hairpin{version} {subnet} {subnet}")
+        if family["masquerade"]:
+            source = family["source"]
+            wanted.add(f"source{version} {subnet} {source}" if source else f"masquerade{version} {subnet}")
+    return wanted
+
+
+def _elements_of_link(network: dict[str, Any], link: str) -> set[str]:
+    """Give those of a bridge, or of the link of an endpoint that has one to itself."""
+    firewall = network["firewall"]
+    wanted = {f"bridges {link}"}
     marks = {
         "enclosed": not network["adopted"],
         "isolated": not firewall["icc"],
@@ -244,18 +272,9 @@ def _elements_of_network(network: dict[str, Any]) -> set[str]:
     if firewall["internal"]:
         return wanted
     wanted |= {f"trusted {trusted} {link}" for trusted in firewall["trusted"]}
-    for subnet in subnets:
-        version = _version(subnet)
-        family = firewall[f"ipv{version}"]
-        name = {"nat": "protected", "routed": "routed"}.get(family["mode"])
+    for version in {_version(subnet["subnet"]) for subnet in network["subnets"]}:
+        name = {"nat": "protected", "routed": "routed"}.get(firewall[f"ipv{version}"]["mode"])
         wanted |= {f"{name}{version} {link}"} if name else set()
-        wanted.add(f"subnets{version} {subnet}")
-        if family["mode"] == "routed":
-            continue
-        wanted.add(f"hairpin{version} {subnet} {subnet}")
-        if family["masquerade"]:
-            source = family["source"]
-            wanted.add(f"source{version} {subnet} {source}" if source else f"masquerade{version} {subnet}")
     return wanted
 
 

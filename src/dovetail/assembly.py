@@ -164,9 +164,10 @@ def _drivers() -> tuple[Driver, ...]:
     from dovetail.drivers.ipvlan import IpvlanDriver
     from dovetail.drivers.macvlan import MacvlanDriver
     from dovetail.drivers.null import NullDriver
+    from dovetail.drivers.ptp import PtpDriver
     from dovetail.drivers.vlan import VlanDriver
 
-    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver(), VlanDriver()
+    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver(), PtpDriver(), VlanDriver()
 
 
 def _docker(path: str) -> Callable[[Collection[str]], DockerNetworks]:

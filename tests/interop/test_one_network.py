@@ -20,13 +20,15 @@ HOSTS = ("192.0.2.1", "10.88.0.1")  # the host's addresses, outside and on the n
 class Web:
     """Network ``web`` with three members, each of which serves its own name on port 80 and publishes it."""
 
-    def __init__(self, docker: Any, podman: Any, dovetail: Any) -> None:
+    def __init__(self, driver: str, docker: Any, podman: Any, dovetail: Any) -> None:
         self.docker, self.podman, self.dovetail, self.host = docker, podman, dovetail, docker.host
+        self.driver = driver
 
     def build(self) -> None:
         """Make the network and its members, as the README does."""
         dovetail, sandbox = self.dovetail, self.host.dir / "three"
-        dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+        subnets = ("--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+        dovetail.cli("network", "create", "web", "-d", self.driver, *subnets)
         self.docker("network", "create", *WEB, "web")
         self.docker("run", "-d", *self._serving("one"))
         self.podman.configure("web", {"type": "dovetail", "network": "web", "capabilities": CAPABILITIES})
@@ -61,9 +63,9 @@ class Web:
 
 
 @pytest.fixture
-def web(docker: Any, podman: Any, dovetail_daemon: Any) -> Web:
-    """The network, built."""
-    web = Web(docker, podman, dovetail_daemon)
+def web(request: Any, docker: Any, podman: Any, dovetail_daemon: Any) -> Web:
+    """The network, built; with a bridge, or with the driver that a test says."""
+    web = Web(getattr(request, "param", "bridge"), docker, podman, dovetail_daemon)
     web.build()
     return web
 
@@ -95,6 +97,10 @@ def check_published_ports(web: Web) -> None:
             assert host.get(f"http://{address}:{port}/", netns=netns) == name, f"{member} at {address}"
 
 
+with_either_driver = pytest.mark.parametrize("web", ["bridge", "ptp"], indirect=True)
+
+
+@with_either_driver
 def test_a_docker_container_a_podman_container_and_a_namespace_are_on_one_network(web: Web) -> None:
     check_reach(web, *PORTS)
     check_published_ports(web)
@@ -136,6 +142,7 @@ def test_containers_of_both_kinds_come_and_go_and_leave_nothing(web: Web) -> Non
     assert "dovetail" not in host.run("iptables-save").lower()
 
 
+@with_either_driver
 def test_dockers_own_networks_and_its_policy_of_dropping_are_no_trouble_before_and_after_a_restart(
     web: Web,
 ) -> None:

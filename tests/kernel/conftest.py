@@ -398,7 +398,8 @@ class DockerEngine:
         run("ip", "link", "set", "dev", source, "netns", self._installation.netns(container))
         batch = [f"link set dev {source} name eth0", f"link set dev eth0 address {mac}"]
         batch += [f"addr add {address} dev eth0{' nodad' * (':' in address)}" for address in addresses]
-        batch += ["link set dev eth0 up", f"route add default via {joined['Gateway']}"]
+        batch += ["link set dev eth0 up", *map(_static_route, joined.get("StaticRoutes", []))]
+        batch += [f"route add default via {joined['Gateway']}"]
         batch += [f"route add default via {joined['GatewayIPv6']}"]
         run(*self._installation.inside(container, "ip", "-batch", "-"), stdin="\n".join(batch))
 
@@ -453,6 +454,12 @@ class DockerEngine:
         if answer.status != 200 or reply.get("Err"):
             raise RefusedError(f"{method}: {answer.status} {reply}")
         return reply
+
+
+def _static_route(route: dict[str, Any]) -> str:
+    """Write a route of a Join reply for ``ip -batch``; RouteType 1 is on the link, 0 leads by NextHop."""
+    by = f" via {route['NextHop']}" if route["RouteType"] == 0 else ""
+    return f"route add {route['Destination']}{by} dev eth0"
 
 
 def _answers(path: str) -> bool:

@@ -23,10 +23,14 @@ Nobodys = Callable[..., list[str]]
 
 
 @pytest.fixture
-def town(installation: Any) -> Iterator[Any]:
-    """Network ``web`` with two containers that talk; one of them is published at port 8000."""
+def town(request: Any, installation: Any) -> Iterator[Any]:
+    """Network ``web``, of driver bridge or of the one a test says, with two containers that talk.
+
+    One of them is published at port 8000.
+    """
     installation.start()
-    installation.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+    subnets = ("--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
+    installation.cli("network", "create", "web", "-d", getattr(request, "param", "bridge"), *subnets)
     addresses = installation.add("resident", ports=[(8000, 80)])
     installation.add("neighbour")
     with (
@@ -72,6 +76,10 @@ def test_an_add_whose_daemon_dies_is_finished_by_the_plugin_itself(town: Any, no
         town.delete("c1")
 
 
+by_either_driver = pytest.mark.parametrize("town", ["bridge", "ptp"], indirect=True)
+
+
+@by_either_driver
 def test_an_add_that_dies_with_its_daemon_leaves_nothing(town: Any, nobodys: Nobodys) -> None:
     def operation() -> None:
         town.cni("ADD", "c1", ports=_PORTS, fallback=False)
@@ -97,6 +105,7 @@ def test_a_del_whose_daemon_dies_is_finished_by_the_plugin_itself(town: Any, nob
         _check(town, nobodys)
 
 
+@by_either_driver
 def test_a_del_that_dies_with_its_daemon_can_be_repeated(town: Any, nobodys: Nobodys) -> None:
     def operation() -> None:
         town.add("c1", ports=_PORTS)

@@ -111,16 +111,18 @@ def _on_thread(call: Callable[..., object], *arguments: object) -> Callable[[], 
     return finish
 
 
-@pytest.fixture(params=["daemon", "alone", "mixed"])
+@pytest.fixture(params=[("daemon", "bridge"), ("alone", "bridge"), ("mixed", "bridge"), ("mixed", "ptp")])
 def crowd(request: Any, installation: Any, make_docker_engine: Any) -> Iterator[Crowd]:
-    if request.param != "alone":
+    way, driver = request.param
+    if way != "alone":
         installation.start()
     # 61 addresses for endpoints: at most 48 are held, so not one may be lost on the way
-    installation.cli("network", "create", "web", "--subnet", "10.88.0.0/26", "--subnet", "fd88::/64")
-    engine = make_docker_engine() if request.param != "alone" else None
+    subnets = ("--subnet", "10.88.0.0/26", "--subnet", "fd88::/64")
+    installation.cli("network", "create", "web", "-d", driver, *subnets)
+    engine = make_docker_engine() if way != "alone" else None
     if engine is not None:
         engine.create_network("", "fd88::/64", network="web")
-    yield Crowd(installation, request.param, engine)
+    yield Crowd(installation, way, engine)
 
 
 def test_32_at_once_come_and_go(crowd: Crowd, installation: Any, nobodys: Any) -> None:

@@ -148,8 +148,8 @@ def _elements(engine: Engine) -> Check:
     wanted = {element for network in _filtered(engine) for element in firewall.network_elements(network)}
     for network in _filtered(engine):
         for endpoint in engine.endpoints.all(network=network.id):
-            if endpoint.status == "joined" and endpoint.ports:
-                wanted.update(firewall.endpoint_elements(network, endpoint))
+            if endpoint.status == "joined":
+                wanted.update(firewall.joined_elements(network, endpoint))
     missing, extra = len(wanted - present), len(present - wanted)
     name = "nftables elements"
     if missing or extra:
@@ -253,11 +253,12 @@ def _clashes(engine: Engine) -> Iterator[Check]:
     for network in engine.networks.all():
         if not engine.core.driver(network.driver).is_gateway:
             continue
+        own = {network.link, *(endpoint.link for endpoint in engine.endpoints.all(network=network.id))}
         for subnet in network.subnets:
             found += [
                 f"{subnet.subnet} of network {network.name} overlaps the route {route.destination} dev {route.link}"
                 for route in routes
-                if route.link != network.link
+                if route.link not in own
                 and route.destination.version == subnet.subnet.version
                 and route.destination.overlaps(subnet.subnet)
             ]

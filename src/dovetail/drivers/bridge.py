@@ -16,6 +16,7 @@ import msgspec
 
 from dovetail.drivers import bridge_check, sandbox_end
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_intent, read_options
+from dovetail.drivers.forwarding import let_host_forward, let_loopback_lead
 from dovetail.drivers.network_options import settle, uplink_mtu
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
@@ -94,7 +95,8 @@ class BridgeDriver:
                 f"net/ipv6/conf/{network.link}/accept_ra", "0"
             )  # no router may speak from a container
         if not network.internal:
-            _let_host_forward(kernel, network)
+            let_host_forward(kernel, network.versions)
+            let_loopback_lead(kernel, network, network.link)
         _let_bridge_have_ipv6(kernel, network)
         present = {address for _, address in kernel.addresses(network.link)}
         with kernel.batch():
@@ -235,25 +237,6 @@ def _let_bridge_have_ipv6(kernel: Kernel, network: Network) -> None:
         kernel.set_sysctl(key, "0")
     elif not network.adopted and _is_isolated(network, _V6 if has else 4):
         kernel.set_sysctl(key, "1")
-
-
-def _let_host_forward(kernel: Kernel, network: Network) -> None:
-    """Turn the host's forwarding on for the families of `network`, and let 127.0.0.1 lead to published ports."""
-    versions = network.versions
-    if 4 in versions:
-        kernel.set_sysctl("net/ipv4/ip_forward", "1")
-    if 4 in versions and network.firewall is not None and network.firewall.ipv4.translates:
-        # a connection to a published port of 127.0.0.1 leaves by the bridge; replies come back for 127.0.0.1.
-        # The ruleset drops what arrives from outside for 127.0.0.0/8.
-        kernel.set_sysctl(f"net/ipv4/conf/{network.link}/route_localnet", "1")
-    if _V6 in versions and kernel.sysctl("net/ipv6/conf/all/forwarding") != "1":
-        # A host that forwards ignores router advertisements unless accept_ra is 2, and drops the default
-        # routes it learnt (Documentation/networking/ip-sysctl.rst): without this the host loses its own IPv6.
-        for link in kernel.links():
-            ours = link.name == "lo" or parse_alias(link.alias) is not None
-            if not ours and kernel.sysctl(f"net/ipv6/conf/{link.name}/accept_ra") == "1":
-                kernel.set_sysctl(f"net/ipv6/conf/{link.name}/accept_ra", "2")
-        kernel.set_sysctl("net/ipv6/conf/all/forwarding", "1")
 
 
 def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: Netns | None) -> Attachment:

@@ -69,6 +69,7 @@ class Endpoints:
             self._clear_way(found, identifier)
             with ExitStack() as undo:
                 endpoint = self._write_down(found, identifier, spec, sandbox, netns, undo)
+                self._guard(found, endpoint, undo)
                 attachment = self._join(found, endpoint, netns, ifname, undo)
                 attachment = msgspec.structs.replace(attachment, dns=spec.dns, sandbox=sandbox.netns)
                 endpoint = msgspec.structs.replace(endpoint, status="joined", attachment=attachment)
@@ -115,6 +116,14 @@ class Endpoints:
                 store_id=core.store.id,
                 undo=undo,
             )
+
+    def _guard(self, network: Network, endpoint: Endpoint, undo: ExitStack) -> None:
+        """Let the firewall know whose the endpoint's link is before it is there, where it has one to itself."""
+        if network.firewall is None or network.firewall.link:
+            return
+        with self._core.tracer.step("feature", "guard", link=endpoint.link):
+            undo.callback(self._firewall.remove_link, network, endpoint)
+            self._firewall.add_link(network, endpoint)
 
     def _program(self, network: Network, endpoint: Endpoint, undo: ExitStack) -> None:
         if not endpoint.ports:
@@ -196,6 +205,7 @@ class Endpoints:
                     core.store.put_endpoint(endpoint)
                     self._holdings.prune_sandbox(before)
                 undo.callback(self._unjoin, created, sandbox.id)
+                self._guard(on, endpoint, undo)
                 attachment = self._join(on, endpoint, netns, ifname, undo)
                 attachment = msgspec.structs.replace(attachment, dns=endpoint.dns, sandbox=sandbox.netns)
                 core.store.note_endpoint(
@@ -303,7 +313,7 @@ class Endpoints:
         if endpoint.status != "joined":
             return [f"endpoint {short(endpoint_id)} has not joined its sandbox"]
         differences = list(core.driver(network.driver).check(core.kernel, network, endpoint, netns))
-        wanted = self._firewall.endpoint_elements(network, endpoint)
+        wanted = self._firewall.joined_elements(network, endpoint)
         if wanted:
             missing = set(wanted) - core.kernel.nft_elements()
             differences += [f"nftables has no element {e.key} in {e.set}" for e in sorted(missing, key=str)]
@@ -386,6 +396,7 @@ class Endpoints:
         with self._core.tracer.step("driver", f"{network.driver} leave", link=endpoint.link):
             where = self._namespace(endpoint)
             self._core.driver(network.driver).leave(self._core.kernel, endpoint, sandbox=where)
+            self._firewall.remove_link(network, endpoint)
 
     def _namespace(self, endpoint: Endpoint) -> str:
         """Give the path of the namespace that `endpoint` joined or was joining."""

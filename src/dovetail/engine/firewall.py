@@ -43,6 +43,16 @@ class Firewall:
             return []
         return [e for feature in self._core.features for e in feature.endpoint_elements(network, endpoint)]
 
+    def link_elements(self, network: Network, endpoint: Endpoint) -> list[Element]:
+        """Give what every feature wants for the link of `endpoint`, where it has one to itself."""
+        if network.firewall is None or network.firewall.link:
+            return []
+        return [e for feature in self._core.features for e in feature.link_elements(network, endpoint)]
+
+    def joined_elements(self, network: Network, endpoint: Endpoint) -> list[Element]:
+        """Give all that is there for `endpoint` while it is joined."""
+        return self.link_elements(network, endpoint) + self.endpoint_elements(network, endpoint)
+
     def before_forwarding(self, network: Network) -> None:
         """Close the host's firewall where the driver is about to turn forwarding on for `network`."""
         firewall = network.firewall
@@ -81,7 +91,13 @@ class Firewall:
 
     def add_endpoint(self, network: Network, endpoint: Endpoint) -> None:
         """Add the endpoint's elements; where the table or a set is gone, everything is restored first."""
-        elements = self.endpoint_elements(network, endpoint)
+        self._add(self.endpoint_elements(network, endpoint))
+
+    def add_link(self, network: Network, endpoint: Endpoint) -> None:
+        """Add the elements of the endpoint's own link, before it is there: so nothing passes by it unseen."""
+        self._add(self.link_elements(network, endpoint))
+
+    def _add(self, elements: list[Element]) -> None:
         if not elements:
             return
         try:
@@ -93,6 +109,12 @@ class Firewall:
     def remove_endpoint(self, network: Network, endpoint: Endpoint) -> None:
         """Take the endpoint's elements away."""
         elements = self.endpoint_elements(network, endpoint)
+        if elements:
+            self._core.kernel.nft_delete_elements(elements)
+
+    def remove_link(self, network: Network, endpoint: Endpoint) -> None:
+        """Take the elements of the endpoint's own link away, when it is gone."""
+        elements = self.link_elements(network, endpoint)
         if elements:
             self._core.kernel.nft_delete_elements(elements)
 
@@ -125,9 +147,7 @@ class Firewall:
         core = self._core
         present = core.kernel.nft_elements()
         wanting = [n.id for n in core.store.networks() if not present.issuperset(self._wanted(n))]
-        wanting += [
-            e.id for e in core.store.endpoints() if e.ports and not present.issuperset(self._wanted(e))
-        ]
+        wanting += [e.id for e in self._with_elements() if not present.issuperset(self._wanted(e))]
         count = 0
         for first in range(0, len(wanting), _AT_ONCE):
             with ExitStack() as held:
@@ -159,16 +179,22 @@ class Firewall:
         network = self._core.store.network(owner.network_id) if owner is not None else None
         if owner is None or network is None or owner.status != "joined" or network.status == "deleting":
             return []
-        return self.endpoint_elements(network, owner)
+        return self.joined_elements(network, owner)
+
+    def _with_elements(self) -> list[Endpoint]:
+        """Give the endpoints that may have elements: those that publish ports, and those with a link to themselves."""
+        store = self._core.store
+        apart = {n.id for n in store.networks() if n.firewall is not None and not n.firewall.link}
+        return [e for e in store.endpoints() if e.ports or e.network_id in apart]
 
     def _owned(self) -> set[Element]:
         """Give the elements that may be there: of all that is written down."""
         networks = {network.id: network for network in self._core.store.networks()}
         owned = {element for network in networks.values() for element in self.network_elements(network)}
-        for endpoint in self._core.store.endpoints():
+        for endpoint in self._with_elements():
             network = networks.get(endpoint.network_id)
-            if network is not None and endpoint.ports:
-                owned.update(self.endpoint_elements(network, endpoint))
+            if network is not None:
+                owned.update(self.joined_elements(network, endpoint))
         return owned
 
     @contextmanager
@@ -190,7 +216,7 @@ class Firewall:
         """
         store = self._core.store
         kept = self._core.kernel.nft_elements() & self._owned()
-        owners = [n.id for n in store.networks()] + [e.id for e in store.endpoints() if e.ports]
+        owners = [n.id for n in store.networks()] + [e.id for e in self._with_elements()]
         return kept.union(*map(self._wanted_now, owners))
 
     def _wanted_now(self, identifier: str) -> list[Element]:

@@ -41,6 +41,10 @@ class Masquerade:
             elements.append(Element(f"hairpin{version}", (subnet, subnet)))
         return elements
 
+    def link_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
+        """Give nothing: subnets say it all."""
+        return ()
+
     def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
         """Give nothing: subnets say it all."""
         return ()

@@ -30,6 +30,10 @@ class PortMap:
         """Give nothing: ports belong to endpoints."""
         return ()
 
+    def link_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
+        """Give nothing: ports belong to endpoints, whatever their links."""
+        return ()
+
     def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
         """Give what each published port is in each family that both the mapping and the endpoint have.
 

@@ -26,6 +26,13 @@ class Feature(Protocol):
         """Give what `network` needs while it exists."""
         ...
 
+    def link_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
+        """Give what the link of `endpoint` needs from before it is there until it is gone.
+
+        Asked only where each endpoint has a link to itself (`FirewallIntent.link` is empty).
+        """
+        ...
+
     def endpoint_elements(self, network: Network, endpoint: Endpoint) -> Sequence[Element]:
         """Give what `endpoint` needs while it is joined (its published ports, for one)."""
         ...

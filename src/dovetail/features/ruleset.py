@@ -22,8 +22,10 @@ delete table inet dovetail
 table inet dovetail {
     comment "@MARK@"
 
-    set bridges { type ifname; comment "bridges of networks"; }
+    set bridges { type ifname; comment "bridges of networks, and links of endpoints without one (dvh…)"; }
     set same_bridge { type ifname . ifname; comment "each with itself, to tell what stays within"; }
+    set same_network4 { type ipv4_addr . ipv4_addr; flags interval; comment "of networks without one, each subnet with each"; }
+    set same_network6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
     set enclosed { type ifname; comment "those that dovetail made: nothing is behind them but endpoints"; }
     set isolated { type ifname; comment "those whose endpoints may not reach each other"; }
     set internal { type ifname; comment "those that nothing enters or leaves"; }
@@ -55,6 +57,7 @@ table inet dovetail {
         type filter hook prerouting priority raw; policy accept;
         iifname != "lo" ip daddr 127.0.0.0/8 drop comment "nobody else reaches the host's loopback"
         iifname != "lo" ip saddr 127.0.0.0/8 drop comment "nobody else speaks with its voice"
+        iifname "dvh*" fib saddr . iif oif missing drop comment "nor an endpoint with an address that is not behind its link"
     }
 
     chain forward {
@@ -63,6 +66,8 @@ table inet dovetail {
         jump user comment "the user's own rules come first"
         ct state established,related accept comment "answers"
         iifname . oifname @same_bridge goto within comment "from a bridge to itself"
+        iifname "dvh*" ip saddr . ip daddr @same_network4 goto within comment "within a network without one"
+        iifname "dvh*" ip6 saddr . ip6 daddr @same_network6 goto within comment "the same for IPv6"
         iifname @internal drop comment "nothing leaves an internal network"
         oifname @internal drop comment "nothing enters one"
         ct status dnat accept comment "published ports of the host"

@@ -42,7 +42,8 @@ class FamilyIntent(msgspec.Struct, frozen=True, kw_only=True):
 class FirewallIntent(msgspec.Struct, frozen=True, kw_only=True):
     """What a network wants.
 
-    link: the host's interface behind which the endpoints are (a bridge). icc: endpoints may reach each other
+    link: the host's interface behind which the endpoints are (a bridge), empty where each of them has one to
+    itself (ptp), its `Endpoint.link`. icc: endpoints may reach each other
     (Docker's ``enable_icc``). internal: nothing enters or leaves, whatever the rest says. trusted: links of the
     host from which published ports are reached on the endpoints' own addresses too. host_binding: the host's
     address of published ports that name none; None is every address of both families, ``0.0.0.0`` and ``::``

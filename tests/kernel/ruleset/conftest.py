@@ -18,6 +18,7 @@ import msgspec
 import pytest
 
 from dovetail.drivers.bridge import BridgeDriver
+from dovetail.drivers.ptp import PtpDriver
 from dovetail.features.isolation import Isolation
 from dovetail.features.masquerade import Masquerade
 from dovetail.features.portmap import PortMap
@@ -31,6 +32,7 @@ from dovetail.model.port import PortMapping
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 _FEATURES = (Isolation(), Masquerade(), PortMap())
+_DRIVERS = {driver.name: driver for driver in (BridgeDriver(), PtpDriver())}
 _YES_S = 5.0
 _NO_S = 0.5
 T = TypeVar("T")
@@ -66,10 +68,11 @@ class Space:
 class Lab:
     """A host with an uplink to a client outside, and networks and containers made by the code under test."""
 
-    def __init__(self, host: Any, stack: ExitStack, kernel: LinuxKernel | RecordingKernel) -> None:
+    def __init__(
+        self, host: Any, stack: ExitStack, kernel: LinuxKernel | RecordingKernel, driver: str = "bridge"
+    ) -> None:
         self.host, self._stack = host, stack
-        self.kernel = kernel
-        self.driver = BridgeDriver()
+        self.kernel, self.driver = kernel, driver
         self._joined: dict[str, tuple[Network, Endpoint]] = {}
         self.here = self._adopt(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
         self.outside = self.space()
@@ -128,14 +131,14 @@ class Lab:
         network = Network(
             id=f"{number:02x}" * 32,
             name=f"net{number}",
-            driver="bridge",
+            driver=self.driver,
             subnets=subnets,
             internal=internal,
             options=options,
         )
-        network = self.driver.plan_network(self.kernel, network, "lab")
+        network = _DRIVERS[self.driver].plan_network(self.kernel, network, "lab")
         with ExitStack() as undo:
-            self.driver.create_network(self.kernel, network, "lab", undo)
+            _DRIVERS[self.driver].create_network(self.kernel, network, "lab", undo)
             undo.pop_all()
         self.kernel.nft_add_elements([e for f in _FEATURES for e in f.network_elements(network)])
         self.carry_out()
@@ -154,10 +157,12 @@ class Lab:
             addresses=addresses,
             ports=ports,
         )
-        endpoint = self.driver.plan_endpoint(network, endpoint)
+        driver = _DRIVERS[network.driver]
+        endpoint = driver.plan_endpoint(network, endpoint)
+        self.kernel.nft_add_elements([e for f in _FEATURES for e in f.link_elements(network, endpoint)])
         with ExitStack() as undo:
             with self.kernel.open_netns(space.path) as netns:
-                attachment = self.driver.join(
+                attachment = driver.join(
                     self.kernel, network, endpoint, sandbox=netns, ifname="eth0", store_id="lab", undo=undo
                 )
             undo.pop_all()
@@ -173,7 +178,8 @@ class Lab:
         self.kernel.nft_delete_elements(
             [e for f in _FEATURES for e in f.endpoint_elements(network, endpoint)]
         )
-        self.driver.leave(self.kernel, endpoint)
+        _DRIVERS[network.driver].leave(self.kernel, endpoint)
+        self.kernel.nft_delete_elements([e for f in _FEATURES for e in f.link_elements(network, endpoint)])
         self.carry_out()
 
     def ask(
@@ -326,11 +332,17 @@ def _hang_up(listening: socket.socket, kind: str, thread: threading.Thread) -> N
 
 
 @pytest.fixture
-def lab(host: Any, request: pytest.FixtureRequest) -> Iterator[Lab]:
+def driver(request: pytest.FixtureRequest) -> str:
+    """The driver of the networks: bridge, or what a test is parametrised with."""
+    return str(getattr(request, "param", "bridge"))
+
+
+@pytest.fixture
+def lab(host: Any, driver: str, request: pytest.FixtureRequest) -> Iterator[Lab]:
     with ExitStack() as stack:
         if getattr(request, "param", "linux") == "commands":
-            yield Lab(host, stack, RecordingKernel())
+            yield Lab(host, stack, RecordingKernel(), driver)
         else:
             kernel = LinuxKernel()
             stack.callback(kernel.close)
-            yield Lab(host, stack, kernel)
+            yield Lab(host, stack, kernel, driver)

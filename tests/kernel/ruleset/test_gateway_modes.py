@@ -32,6 +32,7 @@ PORTS = tuple(
 )
 ASKED = {"host port": (HOST, 8080), "published": (CONTAINER, 80), "unpublished": (CONTAINER, 81)}
 EVERYBODY = {"outside", "other", "host", "neighbour"}
+by_either_driver = pytest.mark.parametrize("driver", ["bridge", "ptp"], indirect=True)
 
 
 class Scene:
@@ -99,6 +100,7 @@ def modes(mode: str) -> dict[str, str]:
     return {"gateway_mode_ipv4": mode, "gateway_mode_ipv6": mode}
 
 
+@by_either_driver
 def test_nat_is_entered_by_published_ports_of_the_host(lab: Any) -> None:
     scene = Scene(lab)
 
@@ -127,6 +129,7 @@ def test_nat_unprotected_is_entered_by_every_port_as_well(lab: Any) -> None:
     assert scene.pings() == EVERYBODY
 
 
+@by_either_driver
 def test_routed_is_entered_by_published_ports_of_the_containers_own_address(lab: Any) -> None:
     scene = Scene(lab, **modes("routed"))
 
@@ -168,6 +171,7 @@ def test_each_family_goes_by_its_own_mode(lab: Any) -> None:
     scene.check({"outside": {"host port": NOBODY, "published": OUTSIDE}}, leaves_as=CONTAINER, versions=(6,))
 
 
+@by_either_driver
 def test_a_trusted_link_leads_to_published_ports_of_the_containers_own_address(lab: Any) -> None:
     scene = Scene(lab, trusted_host_interfaces="up7:up0")
 

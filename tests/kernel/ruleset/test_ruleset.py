@@ -49,9 +49,11 @@ def at(number: int, last: int, version: int) -> str:
 
 both = pytest.mark.parametrize("version", [4, 6])
 kinds = pytest.mark.parametrize("kind", ["tcp", "udp"])
+by_either_driver = pytest.mark.parametrize("driver", ["bridge", "ptp"], indirect=True)
 by_commands_too = pytest.mark.parametrize("lab", ["linux", "commands"], indirect=True)
 
 
+@by_either_driver
 @both
 @kinds
 def test_who_leaves_a_network_takes_the_hosts_address(lab: Any, version: int, kind: str) -> None:
@@ -91,6 +93,7 @@ def test_a_protected_network_is_reached_by_published_ports_only(lab: Any) -> Non
     assert lab.ask(lab.outside, HOST[4], 8080, inside) == OUTSIDE[4]
 
 
+@by_either_driver
 @both
 @kinds
 @pytest.mark.parametrize("frames_to_firewall", [False, True])
@@ -109,6 +112,7 @@ def test_a_published_port_is_reached_from_everywhere(
     assert lab.ask(inside, HOST[version], 8080, inside, kind=kind) == GATEWAY[version], "hairpin"
 
 
+@by_either_driver
 @kinds
 def test_a_published_port_is_reached_on_the_hosts_loopback(lab: Any, kind: str) -> None:
     inside = lab.container(lab.network(), 2, published(protocol=kind))
@@ -146,6 +150,7 @@ def test_a_port_that_is_withdrawn_leads_nowhere(lab: Any) -> None:
     assert not [e for e in lab.host.nft("list", "map", "inet", "dovetail", "publish4") if "elem" in str(e)]
 
 
+@by_either_driver
 @both
 def test_an_internal_network_is_entered_and_left_by_nobody_but_the_host(lab: Any, version: int) -> None:
     closed = lab.network(internal=True)
@@ -162,6 +167,7 @@ def test_an_internal_network_is_entered_and_left_by_nobody_but_the_host(lab: Any
     assert lab.ask(lab.here, at(1, 2, version), 80, inside) == GATEWAY[version]
 
 
+@by_either_driver
 @both
 def test_without_icc_neighbours_reach_published_ports_only(lab: Any, version: int) -> None:
     lab.hand_frames_to_firewall(on=False)
@@ -222,6 +228,7 @@ def test_icmp_and_its_errors_pass(lab: Any, version: int) -> None:
             asking.recv(1)
 
 
+@by_either_driver
 def test_nobody_on_a_network_reaches_or_imitates_the_hosts_loopback(lab: Any) -> None:
     inside = lab.container(lab.network(), 2)
     lab.sh(
