@@ -21,6 +21,7 @@ from dovetail.engine.locks import Locks
 from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Step, Tracer
 from dovetail.errors import DovetailError, KernelError, PermissionDenied, StoreError
+from dovetail.features.protocol import HostFirewall
 from dovetail.kernel.protocol import Kernel
 from dovetail.store.protocol import Store
 
@@ -52,7 +53,6 @@ def build_engine(
     without it ``DOVETAIL_FAILPOINT`` is obeyed, see `failpoint`. Makes both directories (0700, 0755).
     Raises PermissionDenied or StoreError with one sentence.
     """
-    from dovetail.features.host_firewall import HostFirewall
     from dovetail.features.isolation import Isolation
     from dovetail.features.masquerade import Masquerade
     from dovetail.features.portmap import PortMap, choose_ports
@@ -82,10 +82,7 @@ def build_engine(
         ruleset=ruleset,
         user_rules=partial(read_rules, rules_dir),
         choose_ports=choose_ports,
-        host_firewall=HostFirewall(
-            keep_policy=os.environ.get("DOVETAIL_IP_FORWARD_NO_DROP", "") in {"1", "true"},
-            docker=_MANAGED in os.environ,
-        ),
+        host_firewall=_host_firewall(),
         locks=Locks(os.path.join(state_dir, "lock") if state_dir != os.devnull else os.devnull),
         netns_dir=os.path.join(run_dir, "netns"),
         boot_id=boot_id,
@@ -167,7 +164,24 @@ def _drivers() -> tuple[Driver, ...]:
     from dovetail.drivers.ptp import PtpDriver
     from dovetail.drivers.vlan import VlanDriver
 
-    return BridgeDriver(), HostDriver(), IpvlanDriver(), MacvlanDriver(), NullDriver(), PtpDriver(), VlanDriver()
+    return (
+        BridgeDriver(),
+        HostDriver(),
+        IpvlanDriver(),
+        MacvlanDriver(),
+        NullDriver(),
+        PtpDriver(),
+        VlanDriver(),
+    )
+
+
+def _host_firewall() -> HostFirewall:
+    from dovetail.features import host_firewall
+
+    return host_firewall.HostFirewall(
+        keep_policy=os.environ.get("DOVETAIL_IP_FORWARD_NO_DROP", "") in {"1", "true"},
+        docker=_MANAGED in os.environ,
+    )
 
 
 def _docker(path: str) -> Callable[[Collection[str]], DockerNetworks]:
