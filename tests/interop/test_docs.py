@@ -28,8 +28,9 @@ PAGES = [
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
     if "```console" in page.read_text(encoding="utf-8")
 ]
-PROVIDED = {"daemon": "dovetail", "docker": "docker.io", "podman": "podman"}
+PROVIDED = {"daemon": "dovetail", "docker": "docker.io", "podman": "podman", "bundle": "dovetail"}
 """What this test can give a page, and the package it comes with."""
+OURS = {"daemon", "bundle"}
 NOT_HERE = {"systemd", "containerd"}
 """What pages may need and this test cannot give; such commands are checked and not run."""
 _NAME = {page: str(page.relative_to(ROOT)) for page in PAGES}
@@ -115,6 +116,7 @@ def _block(lines: Sequence[str], start: int, note: str, found: list[Block]) -> i
 
 _DIFFERS = (
     (r"\b(dv[hc]|)[0-9a-f]{12,64}\b", r"\1ID"),
+    (r"\b(network[= ])[0-9a-z]{12}\b|^[0-9a-z]{25}$", r"\1ID"),  # a swarm's ids have other letters
     (r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b", "MAC"),
     (r"fe80::[0-9a-f:]+", "fe80::IID"),
     (r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d\d:\d\d", "TIME"),
@@ -135,7 +137,7 @@ def form(text: str) -> str:
     """Take out what is different each time, and the width of columns."""
     text = re.sub(rf"\b{re.escape(socket.gethostname())}\b", "debian", text)
     for pattern, word in _DIFFERS:
-        text = re.sub(pattern, word, text)
+        text = re.sub(pattern, word, text, flags=re.MULTILINE)
     return "\n".join(line.strip() for line in text.strip().splitlines())
 
 
@@ -213,6 +215,11 @@ class Stage:
         self._host.run("ln", "-s", str(self._host.dir / "docker" / "docker.sock"), "/run/docker.sock")
         self._program("docker", docker.command())
 
+    def bundle(self) -> None:
+        """See that the managed plugin is built."""
+        done = subprocess.run([ROOT / "scripts" / "build-plugin"], capture_output=True, text=True)
+        assert done.returncode == 0, f"{done.stderr}\nwithout a network: make plugin first"
+
     def podman(self) -> None:
         """Let ``podman`` use a storage of its own, with image ``busybox``, and the usual directories of CNI."""
         podman = self._request.getfixturevalue("podman")
@@ -238,10 +245,10 @@ def test_the_commands_of_a_page_do_what_it_says(
     page: Path, request: pytest.FixtureRequest, private_host: Any
 ) -> None:
     runnable = [block for block in blocks_of(page) if block.runs]
-    missing = {need for block in runnable for need in block.needs if shutil.which(need) is None} - {"daemon"}
+    missing = {need for block in runnable for need in block.needs if shutil.which(need) is None} - OURS
     here = [block for block in runnable if not block.needs & missing]
     stage = Stage(request, private_host)
-    for need in ("docker", "podman", "daemon"):
+    for need in ("docker", "podman", "daemon", "bundle"):
         if any(need in block.needs for block in here):
             getattr(stage, need)()
 

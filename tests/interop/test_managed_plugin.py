@@ -162,6 +162,18 @@ def test_the_host_says_by_its_rules_which_iptables_is_used(tree: Any, private_ho
     assert "-N DOCKER-USER" in tree("iptables", "-S")
 
 
+def test_every_setting_is_in_the_manual_and_means_something_to_the_daemon() -> None:
+    config = json.loads((ROOT / "packaging/docker-plugin/config.json").read_text(encoding="utf-8"))
+    manual = (ROOT / "docs/how-to/docker-plugin.md").read_text(encoding="utf-8")
+    known = (ROOT / "docs/reference/options.md").read_text(encoding="utf-8")
+
+    for setting in config["env"]:
+        assert f"`{setting['name']}`" in manual, setting
+        assert f"`{setting['name']}`" in known, setting
+    for mount in config["mounts"]:
+        assert "settable" not in mount or f"`{mount['name']}.source`" in manual, mount
+
+
 # -- Docker -----------------------------------------------------------------------------------------------
 
 
