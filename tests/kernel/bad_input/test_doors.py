@@ -40,9 +40,13 @@ def runtime(**fields: object) -> dict[str, object]:
     return {"runtimeConfig": fields}
 
 
+def data(subnet: str) -> dict[str, str]:
+    return {"AddressSpace": "dovetail-local", "Pool": subnet}
+
+
 def docker_network(**generic: str) -> dict[str, object]:
-    data = [{"AddressSpace": "dovetail-local", "Pool": "10.7.0.0/24"}]
-    return {"NetworkID": "a" * 64, "Options": {"com.docker.network.generic": generic}, "IPv4Data": data}
+    options = {"com.docker.network.generic": generic}
+    return {"NetworkID": "a" * 64, "Options": options, "IPv4Data": [data("10.7.0.0/24")]}
 
 
 def docker_pool(subnet: str = "", **options: str) -> dict[str, object]:
@@ -208,7 +212,8 @@ CASES = [
     ),
     Bad(
         "pool that overlaps a route", "10.55.0.0/16", cli=("network create x --subnet 10.55.7.0/24", 1),
-        api=(CREATE, make(subnets=[{"subnet": "10.55.7.0/24"}]), 409), docker=(POOL, docker_pool("10.55.7.0/24"), 409),
+        api=(CREATE, make(subnets=[{"subnet": "10.55.7.0/24"}]), 409),
+        docker=(NEW, {**docker_network(), "IPv4Data": [data("10.55.7.0/24")]}, 409),
     ),
     Bad(
         "published port", "18080", cli=("network connect web free -p 18080:80", 1),
