@@ -17,7 +17,7 @@ from dovetail.store.sqlite import SqliteStore
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "changes").glob("*.md")])
 OPTIONS = ROOT / "docs" / "reference" / "options.md"
-INTERNAL = {"DOVETAIL_CNI_TYPE", "DOVETAIL_COMPLETE", "DOVETAIL_MANAGED"}
+INTERNAL = {"DOVETAIL_CNI_TYPE", "DOVETAIL_COMPLETE"}
 """Set by one part of dovetail for another, and by the shell's completion."""
 
 
