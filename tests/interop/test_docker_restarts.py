@@ -132,7 +132,7 @@ def test_containers_talk_on_while_the_daemon_is_restarted_and_no_address_is_give
     assert sorted(given) == [f"10.78.0.{number}" for number in range(2, 7)]
     words = ("run", "--rm", "--network", "small", "bb", "true")
     assert "no address of 10.78.0.0/29 is free" in beside.refused(*words)
-    assert "Plugin.Activate" not in dovetail.cli("trace")
+    assert "Plugin.Activate" not in dovetail.cli("trace", "--last", "200")
     beside("rm", "-f", "s1", "s2", "s3", "s4", "s5")
     beside("network", "rm", "small")
     check_nothing_is_left(beside, dovetail, nobodys)
