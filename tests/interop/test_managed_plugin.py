@@ -444,7 +444,9 @@ def swarm(plugin: Plugin, request: pytest.FixtureRequest) -> Iterator[Swarm]:
     plugin("enable", NAME)
 
 
-def test_a_service_and_a_container_are_on_a_network_of_the_swarm(swarm: Swarm) -> None:
+def test_services_and_containers_are_on_a_network_of_the_swarm_before_and_after_a_restart(
+    swarm: Swarm,
+) -> None:
     docker = swarm.docker
     docker("network", "create", *OURS, "--scope", "swarm", "--attachable", "-o", "mtu=1400", "shop")
 
@@ -460,23 +462,21 @@ def test_a_service_and_a_container_are_on_a_network_of_the_swarm(swarm: Swarm) -
     assert link["mtu"] == 1400, "the option came through AllocateNetwork"
     (ours,) = swarm.json("network", "ls")
     assert ours["endpoints"] == 3
-
-
-def test_a_swarm_has_its_addresses_still_when_docker_restarts(swarm: Swarm) -> None:
-    docker = swarm.docker
-    docker("network", "create", *OURS, "--scope", "swarm", "--attachable", "--subnet", "10.77.0.0/24", "shop")
-    (before,) = swarm.service("sv", "shop")
+    docker("rm", "-f", "one")
 
     docker.restart()
 
     def again() -> bool:
         tasks = swarm.tasks("sv")
-        return len(tasks) == 1 and tasks[0] != before and docker.addresses(tasks[0])["shop"] != ""
+        return len(tasks) == 2 and not {first, second} & set(tasks)
 
     swarm.host.wait_for(again, timeout_s=60, what=swarm.state("sv"))
-    one = swarm.run("one", "shop")
-    assert docker.pings("one", "sv")
-    assert one not in {docker.addresses(swarm.tasks("sv")[0])["shop"], "10.77.0.1"}
+    another = swarm.run("two", "shop")
+    addresses = [docker.addresses(name)["shop"] for name in swarm.tasks("sv")]
+    assert len({*addresses, another, ours["subnets"][0]["gateway"]}) == 4, (
+        "what the swarm held is not given twice"
+    )
+    swarm.host.wait_for(lambda: docker.pings("two", "sv"), what="services have names again")
 
 
 @pytest.mark.parametrize("swarm", ["local"], indirect=True)
