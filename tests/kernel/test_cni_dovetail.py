@@ -28,7 +28,7 @@ VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 class Runtime:
     """Executes the plugin with the environment and input of one call."""
 
-    def __init__(self, directory: Path, host: Any) -> None:
+    def __init__(self, directory: Path, host: Any, driver: str) -> None:
         self.host = host
         self.directory = directory
         self.engine = build_engine(state_dir=str(directory / "state"), run_dir=str(directory / "run"))
@@ -36,6 +36,7 @@ class Runtime:
         self.engine.networks.create(
             NetworkSpec(
                 name="web",
+                driver=driver,
                 subnets=(
                     SubnetSpec(subnet=parse_subnet("10.88.0.0/24")),
                     SubnetSpec(subnet=parse_subnet("fd88::/64"), version=6),
@@ -73,11 +74,17 @@ class Runtime:
         return done.returncode, json.loads(done.stdout) if done.stdout else None
 
 
-@pytest.fixture(params=["daemon", "in process"])
+WAYS = [("daemon", "bridge"), ("in process", "bridge")]
+on_ptp_too = pytest.mark.parametrize("runtime", [*WAYS, ("daemon", "ptp")], indirect=True, ids=" ".join)
+
+
+@pytest.fixture(params=WAYS, ids=" ".join)
 def runtime(request: Any, host: Any, tmp_path: Path) -> Iterator[Runtime]:
-    runtime = Runtime(tmp_path, host)
+    """With a daemon or without, on a network of one driver or another."""
+    way, driver = request.param
+    runtime = Runtime(tmp_path, host, driver)
     server = None
-    if request.param == "daemon":
+    if way == "daemon":
         listening = socket.socket(socket.AF_UNIX)
         listening.bind(str(tmp_path / "run" / "cni.sock"))
         listening.listen(64)
@@ -104,6 +111,7 @@ def knows(version: str, verb: str) -> bool:
     return tuple(map(int, version.split(".")[:2])) >= since.get(verb, (0, 0))
 
 
+@on_ptp_too
 def test_add_gives_the_container_an_address_and_del_takes_it_away(runtime: Runtime, version: str) -> None:
     status, result = runtime.call("ADD", version)
 
@@ -139,6 +147,7 @@ def test_a_verb_that_a_version_does_not_know_is_code_1(runtime: Runtime, version
     assert verb in error["msg"]
 
 
+@on_ptp_too
 def test_del_without_a_namespace_or_a_result_releases_everything(runtime: Runtime, version: str) -> None:
     runtime.call("ADD", version)
 
@@ -148,6 +157,7 @@ def test_del_without_a_namespace_or_a_result_releases_everything(runtime: Runtim
     assert runtime.call("DEL", version, netns=None, prevResult={"cniVersion": "junk"}) == (0, None)
 
 
+@on_ptp_too
 @pytest.mark.parametrize("version", [v for v in VERSIONS if knows(v, "CHECK")])
 def test_check_says_what_differs(runtime: Runtime, version: str) -> None:
     _, result = runtime.call("ADD", version)
@@ -160,6 +170,7 @@ def test_check_says_what_differs(runtime: Runtime, version: str) -> None:
     assert "10.88.0.2" in error["msg"]
 
 
+@on_ptp_too
 def test_gc_detaches_what_is_not_valid_and_an_absent_list_does_nothing(runtime: Runtime) -> None:
     runtime.call("ADD", container="c1")
     runtime.call("ADD", container="c2")
@@ -206,6 +217,7 @@ def test_a_missing_namespace_is_code_4(runtime: Runtime, version: str, tmp_path:
         assert path in error["msg"]
 
 
+@on_ptp_too
 def test_an_interface_that_exists_is_refused_and_stays(runtime: Runtime, version: str) -> None:
     runtime.host.run("nsenter", f"--net={runtime.netns('c1')}", "ip", "link", "add", "eth0", "type", "ifb")
 
@@ -215,6 +227,7 @@ def test_an_interface_that_exists_is_refused_and_stays(runtime: Runtime, version
     assert runtime.host.links(runtime.netns("c1"))["eth0"]["linkinfo"]["info_kind"] == "ifb"
 
 
+@on_ptp_too
 def test_ports_are_published_whatever_the_case_of_keys(runtime: Runtime, version: str) -> None:
     mappings = [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP"}]
     status, result = runtime.call("ADD", version, runtimeConfig={"portMappings": mappings})
