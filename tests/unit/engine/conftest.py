@@ -40,7 +40,8 @@ class Rig(NamedTuple):
         """Give what the recorded host has now, and the namespace of the container that `attach` attaches."""
         with self.kernel.inside(self.kernel.open_netns("/run/netns/c1")) as inner:
             inside = [link.name for link in inner.links()], inner.addresses()
-        return _links(self.kernel), self.kernel.addresses(), self.kernel.nft_elements(), inside
+        routes = self.kernel.routes(), self.kernel.unreachable()
+        return _links(self.kernel), self.kernel.addresses(), routes, self.kernel.nft_elements(), inside
 
     def attach(
         self, container: str = "c1", ifname: str = "eth0", publish: str = "", network: str = "web"

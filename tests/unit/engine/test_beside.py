@@ -27,11 +27,14 @@ _ENDPOINT = "e" * 64
 Operation = Callable[[Any], object]
 
 
-def _network(rig: Any) -> None:
+def _network(rig: Any, driver: str = "bridge") -> None:
     subnets = (parse_subnet("10.88.0.0/24"), parse_subnet("fd88::/64"))
-    rig.engine.networks.create(
-        NetworkSpec(name="web", subnets=tuple(SubnetSpec(subnet=s, version=s.version) for s in subnets))
-    )
+    specs = tuple(SubnetSpec(subnet=s, version=s.version) for s in subnets)
+    rig.engine.networks.create(NetworkSpec(name="web", driver=driver, subnets=specs))
+
+
+def _ptp(rig: Any) -> None:
+    _network(rig, "ptp")
 
 
 def _attach(rig: Any) -> None:
@@ -74,6 +77,12 @@ _OPERATIONS: dict[str, tuple[tuple[Operation, ...], Operation]] = {
     ),
     "leave": ((_network, _create, _join, _publish), _leave),
     "delete endpoint": ((_network, _create, _join, _publish, _leave), _detach),
+    "create ptp network": ((), _ptp),
+    "delete ptp network": ((_ptp,), lambda rig: rig.engine.networks.delete("web")),
+    "attach to ptp": ((_ptp,), _attach),
+    "detach from ptp": ((_ptp, _attach), _detach),
+    "join ptp": ((_ptp, _create), _join),
+    "leave ptp": ((_ptp, _create, _join, _publish), _leave),
     "create sandbox": ((), lambda rig: rig.engine.sandboxes.create("box")),
     "delete sandbox": (
         (lambda rig: rig.engine.sandboxes.create("box"),),
@@ -82,10 +91,10 @@ _OPERATIONS: dict[str, tuple[tuple[Operation, ...], Operation]] = {
 }
 
 
-_STATUS = {"attach": "joined", "join": "joined", "publish": "joined", "unpublish": "joined"} | {
-    "create endpoint": "created",
-    "leave": "created",
-}
+_JOINED = ("attach", "join", "publish", "unpublish", "attach to ptp", "join ptp")
+_STATUS = dict.fromkeys(_JOINED, "joined") | dict.fromkeys(
+    ("create endpoint", "leave", "leave ptp"), "created"
+)
 
 
 @pytest.mark.parametrize("name", _OPERATIONS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from dovetail.engine.trace import Step
@@ -49,6 +50,15 @@ def _create_ipvlan(rig: Any) -> None:
     _create_on_parent(rig, "ipvlan", mode="l3")
 
 
+def _create_ptp(rig: Any) -> None:
+    rig.engine.networks.create(msgspec.structs.replace(_spec(), driver="ptp"))
+
+
+def _create_vlan(rig: Any) -> None:
+    options = {"parent": "up0", "id": "10"}
+    rig.engine.networks.create(msgspec.structs.replace(_spec(), driver="vlan", options=options))
+
+
 def _attach(rig: Any) -> None:
     rig.attach(publish="8080:80")
 
@@ -62,6 +72,10 @@ _OPERATIONS: dict[str, tuple[tuple[Callable[[Any], None], ...], Callable[[Any], 
         (),
         lambda rig: rig.engine.networks.create(NetworkSpec(name="web", driver="macvlan")),
     ),
+    "create ptp network": ((), _create_ptp),
+    "create vlan network": ((_card,), _create_vlan),
+    "attach to ptp": ((_create_ptp,), _attach),
+    "attach to vlan": ((_card, _create_vlan), lambda rig: rig.attach()),
     "attach to macvlan": ((_card, _create_macvlan), lambda rig: rig.attach()),
     "attach to ipvlan": ((_card, _create_ipvlan), lambda rig: rig.attach()),
     "create sandbox": ((), lambda rig: rig.engine.sandboxes.create("box")),
