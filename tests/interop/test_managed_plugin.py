@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -471,11 +472,9 @@ def test_services_and_containers_are_on_a_network_of_the_swarm_before_and_after_
         return len(tasks) == 2 and not {first, second} & set(tasks)
 
     swarm.host.wait_for(again, timeout_s=60, what=swarm.state("sv"))
-    another = swarm.run("two", "shop")
+    another, gateway = swarm.run("two", "shop"), str(next(ip_network(ours["subnets"][0]).hosts()))
     addresses = [docker.addresses(name)["shop"] for name in swarm.tasks("sv")]
-    assert len({*addresses, another, ours["subnets"][0]["gateway"]}) == 4, (
-        "what the swarm held is not given twice"
-    )
+    assert len({*addresses, another, gateway}) == 4, "what the swarm held is not given twice"
     swarm.host.wait_for(lambda: docker.pings("two", "sv"), what="services have names again")
 
 
