@@ -70,9 +70,9 @@ class PtpDriver:
         given = Given(self.name, network.options, KNOWN)
         ipv6 = _V6 in network.versions
         mtu = uplink_mtu(kernel, ipv6=ipv6) if given.mtu_is_auto() else given.mtu(ipv6=ipv6)
+        firewall = read_firewall(given, network, link="", modes=MODES)
         network = settle(network, given)
         check_network(network)
-        firewall = read_firewall(given, network, link="", modes=MODES)
         return msgspec.structs.replace(network, mtu=mtu, firewall=firewall)
 
     def create_network(self, kernel: Kernel, network: Network, store_id: str, undo: ExitStack) -> None:

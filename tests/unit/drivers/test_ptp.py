@@ -126,6 +126,11 @@ def test_docker_calls_the_options_by_its_own_names() -> None:
         (a_network(route="10.0.0.0/8 via 10.88.0.9"), "$.options.route", "10.0.0.0/8 via 10.88.0.1"),
         (a_network(route="10.0.0.0/8"), "$.options.route", "gateway"),
         (a_network(gateway_mode_ipv4="isolated", internal=True), "$.options.gateway_mode_ipv4", "routed"),
+        (  # the engine takes no gateway then
+            a_network(gateway_mode_ipv6="isolated", internal=True, subnets=(Subnet(subnet=WEB6.subnet),)),
+            "$.options.gateway_mode_ipv6",
+            "routed",
+        ),
         (a_network(gateway="none"), "$.options.gateway", "not an option of a ptp network"),
         (a_network(bridge="br0"), "$.options.bridge", "not an option of a ptp network"),
         (a_network(mtu="1000"), "$.options.mtu", "IPv6"),
