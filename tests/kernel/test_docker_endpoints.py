@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -121,6 +122,29 @@ def test_what_an_endpoint_that_is_not_joined_publishes_is_refused(
             {**ids, "Options": {"com.docker.network.portmap": [binding]}},
         )
     assert engine.call("NetworkDriver.RevokeExternalConnectivity", ids) == {}
+
+
+@pytest.mark.cnm(19)
+def test_flows_to_a_udp_port_end_when_it_is_withdrawn(installation: Any, engine: Any) -> None:
+    """Else who talks on would talk to a container that is gone, for as long as it does."""
+    ids = made(engine)
+    engine.call("NetworkDriver.Join", {**ids, "SandboxKey": "/run/docker/netns/c1"})
+    binding = {"Proto": 17, "Port": 53, "HostPort": 5353, "HostPortEnd": 5353}
+    published = {**ids, "Options": {"com.docker.network.portmap": [binding]}}
+
+    def flows() -> str:
+        return str(
+            installation.host.run("conntrack", "-L", "-p", "udp", "--orig-port-dst", "5353", check=False)
+        )
+
+    for withdraw in ("RevokeExternalConnectivity", "Leave"):
+        engine.call("NetworkDriver.ProgramExternalConnectivity", published)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as caller:
+            caller.sendto(b"x", ("127.0.0.1", 5353))
+        assert "src=10.77.0.101" in flows(), "it was translated"
+        engine.call(f"NetworkDriver.{withdraw}", ids)
+        assert flows() == "", withdraw
+    engine.call("NetworkDriver.DeleteEndpoint", ids)
 
 
 # -- addresses ----------------------------------------------------------------------------------------------

@@ -234,6 +234,7 @@ class Endpoints:
                 return
             handed_over = endpoint.attachment is not None and endpoint.attachment.handover
             self._firewall.remove_endpoint(network, endpoint)
+            self._forget_flows(endpoint)  # with live-restore no Revoke comes before
             if not handed_over:
                 self._unlink(network, endpoint)
             core.store.release_ports(endpoint_id)
