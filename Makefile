@@ -31,7 +31,7 @@ docs: setup
 
 # The tiers by themselves: the first needs no root, the others run in a private host.
 unit: setup
-	$(PYTEST) tests/unit tests/golden tests/property
+	$(PYTEST) -m "not root" tests/unit tests/golden tests/property
 
 kernel: setup
 	scripts/run-tests tests/kernel
@@ -43,6 +43,7 @@ interop: setup $(BUNDLE)
 # operations with kill -9 among them: MINUTES=20 of them, from SEED (a number; it is printed).
 soak: setup
 	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak
+	FUZZ=50000 scripts/run-tests tests/property/test_plugin_socket.py
 
 # Times against Debian's Go plugins and the kernel's own floor, and of Docker on dovetail and on its own bridge driver;
 # BENCH="--json FILE" and DOCKER_BENCH="--json FILE" keep the numbers.

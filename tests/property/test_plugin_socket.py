@@ -71,7 +71,7 @@ class Daemon:
         ]
         with open(directory / "log", "wb") as log:
             self.process = subprocess.Popen(
-                [*self.words, "daemon", "--docker-plugin-dir", str(directory / "plugins")],
+                [*self.words, *f"daemon --docker-socket= --docker-plugin-dir {directory}/plugins".split()],
                 stdout=log,
                 stderr=log,
             )

@@ -15,6 +15,7 @@ from dovetail.engine.engine import Engine
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.addresses import parse_subnet
 from dovetail.model.network import NetworkSpec, SubnetSpec
+from dovetail.model.routes import parse_routes
 from dovetail.store.sqlite import SqliteStore
 
 
@@ -93,3 +94,21 @@ def test_other_sysctls_are_refused_and_leave_nothing(engine: Engine, sysctl: obj
     error = json.loads(outcome.stdout)
     assert (error["code"], told in error["msg"]) == (7, True), error
     assert list(engine.endpoints.all()) == []
+
+
+def test_the_networks_routes_are_in_the_result_behind_the_default_one(engine: Engine) -> None:
+    engine.networks.create(
+        NetworkSpec(
+            name="lan",
+            subnets=(SubnetSpec(subnet=parse_subnet("10.91.0.0/24")),),
+            routes=parse_routes("10.0.0.0/8 via 10.91.0.254, 10.99.0.0/16"),
+        )
+    )
+
+    outcome = add(engine, more={"network": "lan"})
+
+    assert json.loads(outcome.stdout)["routes"] == [
+        {"dst": "0.0.0.0/0", "gw": "10.91.0.1"},
+        {"dst": "10.99.0.0/16"},
+        {"dst": "10.0.0.0/8", "gw": "10.91.0.254"},
+    ]
