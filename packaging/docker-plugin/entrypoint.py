@@ -20,15 +20,14 @@ import sys
 _MS_BIND, _MS_REC = 4096, 16384  # include/uapi/linux/mount.h
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38  # include/uapi/linux/prctl.h
 _CAP_VERSION_3 = 0x20080522  # _LINUX_CAPABILITY_VERSION_3, include/uapi/linux/capability.h
-_KEPT = {
+_KEPT = {  # include/uapi/linux/capability.h
     "CAP_DAC_OVERRIDE": 1,
     "CAP_NET_BIND_SERVICE": 10,
     "CAP_NET_ADMIN": 12,
-    "CAP_NET_RAW": 13,
     "CAP_SYS_PTRACE": 19,
     "CAP_SYS_ADMIN": 21,
 }
-"""As in packaging/systemd/dovetail.service; numbers from include/uapi/linux/capability.h."""
+"""Those of packaging/systemd/dovetail.service, but for CAP_NET_RAW, which is for the old iptables of a host."""
 _RUN = "/run/dovetail"  # assembly.DEFAULT_RUN_DIR
 _SHARED = "/host/run/dovetail"
 _PROC_SYS = "/proc/sys"
