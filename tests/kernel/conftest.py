@@ -28,6 +28,14 @@ from dovetail.kernel.protocol import Netns
 _PATIENCE_S = 60.0
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_docker_engine() -> Iterator[None]:
+    """Let these hosts be the same whether a Docker Engine is installed on the machine or not."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DOVETAIL_IP_FORWARD_NO_DROP", "1")
+        yield
+
+
 class Installation:
     """dovetail on directories of its own. Every program is a process of its own; nothing runs in the test's."""
 

@@ -53,16 +53,18 @@ class Firewall:
         """Give all that is there for `endpoint` while it is joined."""
         return self.link_elements(network, endpoint) + self.endpoint_elements(network, endpoint)
 
-    def before_forwarding(self, network: Network) -> None:
+    def before_forwarding(self, network: Network, undo: ExitStack) -> None:
         """Close the host's firewall where the driver is about to turn forwarding on for `network`."""
-        firewall = network.firewall
-        if firewall is None or (
-            firewall.internal and firewall.link
-        ):  # nothing is forwarded between a bridge's ports
-            return
+        firewall, kernel = network.firewall, self._core.kernel
+        if firewall is None or (firewall.internal and firewall.link):
+            return  # nothing is forwarded between a bridge's ports
         for version in network.versions:
-            if self._core.kernel.sysctl(_FORWARDING[version]) == "0":
-                self._core.host_firewall.close(self._core.kernel, version)
+            if kernel.sysctl(_FORWARDING[version]) == "0" and self._core.host_firewall.close(kernel, version):
+                undo.callback(self._reopen, version)
+
+    def _reopen(self, version: int) -> None:
+        if self._core.kernel.sysctl(_FORWARDING[version]) == "0":  # else it stays on, and so does this
+            self._core.host_firewall.open(self._core.kernel, version)
 
     def add_network(self, network: Network) -> None:
         """Make sure of the table, add the network's elements, and have its traffic accepted by the host's firewall."""

@@ -107,7 +107,7 @@ class Networks:
     def _make(self, network: Network, undo: ExitStack) -> None:
         core = self._core
         with core.tracer.step("driver", f"{network.driver} create network", link=network.link):
-            self._firewall.before_forwarding(network)
+            self._firewall.before_forwarding(network, undo)
             core.driver(network.driver).create_network(core.kernel, network, core.store.id, undo)
         with core.tracer.step("feature", "firewall of the network"):
             undo.callback(self._firewall.remove_network, network)

@@ -215,8 +215,8 @@ class _Pass:
     def _make_again(self, network: Network) -> None:
         core = self._core
         network = self._networks.follow_uplink(network)
-        self._firewall.before_forwarding(network)
         with ExitStack() as undo:
+            self._firewall.before_forwarding(network, undo)
             core.driver(network.driver).create_network(core.kernel, network, core.store.id, undo)
             undo.pop_all()
 

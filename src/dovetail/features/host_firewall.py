@@ -26,18 +26,23 @@ class HostFirewall:
         self._docker = docker
         self._firewalld = Firewalld()
 
-    def close(self, kernel: Kernel, version: int) -> None:
+    def close(self, kernel: Kernel, version: int) -> bool:
         """Have the host drop what it forwards, before its forwarding of IP `version` is turned on, where Docker relies on it.
 
-        A Docker Engine before version 28 keeps unpublished ports closed by the policy of FORWARD alone, and sets it
+        True where it did not drop before. A Docker Engine before version 28 keeps unpublished ports closed by the policy of FORWARD alone, and sets it
         to DROP only when it turns forwarding on itself. Where we come first, it would leave it at ACCEPT.
         Source: setupIPForwarding, moby ``libnetwork/drivers/bridge/setup_ip_forwarding.go``.
         """
         program = _PROGRAMS[version]
         if self._keep_policy or kernel.forward_policies().get(program):
-            return
-        if self._docker or kernel.has_program("dockerd"):
-            kernel.iptables(program, "-P", "FORWARD", "DROP")
+            return False
+        if not (self._docker or kernel.has_program("dockerd")):
+            return False
+        return kernel.iptables(program, "-P", "FORWARD", "DROP")
+
+    def open(self, kernel: Kernel, version: int) -> None:
+        """Take `close` back."""
+        kernel.iptables(_PROGRAMS[version], "-P", "FORWARD", "ACCEPT")
 
     def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:
         """Have `networks`, which are all there are, pass. Idempotent."""

@@ -49,8 +49,12 @@ class RulesFile(NamedTuple):
 class HostFirewall(Protocol):
     """Whatever other firewall the host has."""
 
-    def close(self, kernel: Kernel, version: int) -> None:
-        """Have what is forwarded dropped, before forwarding of IP `version` is turned on."""
+    def close(self, kernel: Kernel, version: int) -> bool:
+        """Have what is forwarded dropped, before forwarding of IP `version` is turned on; True where that is new."""
+        ...
+
+    def open(self, kernel: Kernel, version: int) -> None:
+        """Take `close` back."""
         ...
 
     def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dovetail.errors import KernelError
 from dovetail.model.network import NetworkSpec, SubnetSpec
 
 DUAL = (SubnetSpec(subnet=ip_network("10.88.0.0/24")), SubnetSpec(subnet=ip_network("fd88::/64"), version=6))
@@ -73,3 +74,23 @@ def test_it_can_be_told_not_to(make_rig: Callable[..., Any], monkeypatch: pytest
     rig.engine.networks.create(NetworkSpec(name="web", subnets=DUAL))
 
     assert commands(rig, "-P FORWARD") == []
+
+
+def test_it_is_open_again_where_the_network_was_not_made(beside_docker: Any) -> None:
+    beside_docker.kernel.fail(on=lambda verb: verb == "add_bridge")
+
+    with pytest.raises(KernelError):
+        beside_docker.engine.networks.create(NetworkSpec(name="web", subnets=DUAL))
+
+    assert beside_docker.kernel.forward_policies() == {"iptables": False, "ip6tables": False}
+    assert beside_docker.kernel.sysctl("net/ipv4/ip_forward") == "0"
+
+
+def test_it_stays_closed_where_forwarding_stays_on(beside_docker: Any) -> None:
+    beside_docker.kernel.fail(on=lambda verb: verb.startswith("nft"))
+
+    with pytest.raises(KernelError):
+        beside_docker.engine.networks.create(NetworkSpec(name="web", subnets=DUAL))
+
+    assert beside_docker.kernel.sysctl("net/ipv4/ip_forward") == "1"
+    assert beside_docker.kernel.forward_policies() == {"iptables": True, "ip6tables": True}
