@@ -143,6 +143,7 @@ def connections(path: str, host: Any) -> bool:
     return len([line for line in host.run("cat", "/proc/net/unix").splitlines() if line.endswith(path)]) > 1
 
 
+@pytest.mark.cnm(18)
 def test_traffic_flows_on_while_dockerd_and_the_daemon_come_and_go_in_any_order(
     make_dockerd: Any, dovetail_daemon: Any, nobodys: Callable[..., list[str]]
 ) -> None:

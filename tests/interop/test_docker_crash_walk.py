@@ -17,6 +17,7 @@ HTTPD = ("bb", "httpd", "-f", "-h", "/www")
 _LIMIT = 60
 
 
+@pytest.mark.cnm(17)
 def test_a_docker_run_whose_daemon_dies_at_any_step_leaves_nothing(
     docker: Any, dovetail_daemon: Any, nobodys: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

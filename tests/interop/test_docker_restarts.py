@@ -95,6 +95,7 @@ def test_a_flushed_firewall_comes_back(beside: Any) -> None:
     check_all_reachable(beside)
 
 
+@pytest.mark.cnm(7, 16)
 @pytest.mark.parametrize("killed", ["dockerd", "both"])
 def test_after_kill_9_containers_are_taken_up_again_at_their_addresses(
     beside: Any, dovetail: Any, nobodys: Any, killed: str
@@ -113,6 +114,7 @@ def test_after_kill_9_containers_are_taken_up_again_at_their_addresses(
     check_nothing_is_left(beside, dovetail, nobodys)
 
 
+@pytest.mark.cnm(7)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_containers_talk_on_while_the_daemon_is_restarted_and_no_address_is_given_twice(
     beside: Any, dovetail: Any, nobodys: Any, number: int

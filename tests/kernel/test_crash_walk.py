@@ -170,6 +170,7 @@ def test_a_docker_network_whose_daemon_dies_can_be_made_again(
         _check(town, nobodys)
 
 
+@pytest.mark.cnm(17)
 def test_a_docker_start_whose_daemon_dies_is_undone_or_finished(
     town: Any, nobodys: Nobodys, engine: Any, refused: type[Exception]
 ) -> None:
