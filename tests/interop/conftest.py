@@ -203,8 +203,11 @@ class PrivateHost:
         for process in self._spawned:
             process.wait(timeout=20)
         self._spawned = []
-        for directory in [*sorted(_CGROUPS.glob(f"*/{self.cgroup}")), _CGROUPS / self.cgroup]:
-            _remove_cgroup(directory)
+        # dockerd runs managed plugins in control groups of their own, wherever it has the containers'
+        plugins = [path.name for path in self.dir.glob("docker/data/plugins/" + "[0-9a-f]" * 64)]
+        for name in (self.cgroup, *plugins):
+            for directory in [*sorted(_CGROUPS.glob(f"*/{name}")), _CGROUPS / name]:
+                _remove_cgroup(directory)
 
 
 def _remove_cgroup(directory: Path) -> None:
