@@ -71,7 +71,8 @@ def on_wire(module_docker: Any) -> Scene:
 
 @pytest.fixture
 def scene(on_wire: Scene) -> Iterator[Scene]:
-    """Leave nothing to the next test, as a person would with docker alone."""
+    """Leave nothing to the next test, as a person would with docker alone; the router forgets who had an address."""
+    on_wire.host.run("ip", "-n", "router", "neigh", "flush", "dev", "eth0")
     yield on_wire
     containers = on_wire.docker("ps", "-aq").split()
     if containers:

@@ -474,6 +474,8 @@ def test_random_operations_and_crashes_leave_everything_in_order(
     say: Callable[[str], None],
 ) -> None:
     soak = Soak(world, seed, pod, nobodys, long=minutes is not None)
+    for program in ("iptables", "ip6tables"):  # what dovetail sets beside Docker, and leaves to it
+        world.host.run(program, "-P", "FORWARD", "DROP")
     before = footprint()
     world.dovetail.cli("network", "create", "web", "--subnet", "10.88.0.0/24", "--subnet", "fd88::/64")
     shared = ("-o", "dovetail.network=web", "--ipam-opt", "dovetail.network=web", "--ipv6")

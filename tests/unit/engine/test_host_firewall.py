@@ -14,6 +14,11 @@ from dovetail.model.network import NetworkSpec, SubnetSpec
 DUAL = (SubnetSpec(subnet=ip_network("10.88.0.0/24")), SubnetSpec(subnet=ip_network("fd88::/64"), version=6))
 
 
+@pytest.fixture(autouse=True)
+def _nobody_has_said_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOVETAIL_IP_FORWARD_NO_DROP", raising=False)
+
+
 @pytest.fixture
 def beside_docker(rig: Any) -> Any:
     """Give a rig on a host with a Docker Engine installed."""
