@@ -32,6 +32,7 @@ from dovetail.drivers.protocol import Driver
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "latest.json"
+DOCKER_RESULT = ROOT / "bench" / "results" / "docker.json"
 DRIVERS = {driver.name: driver for driver in assembly._drivers()}  # noqa: SLF001
 
 
@@ -188,13 +189,43 @@ def numbers() -> str:
     return "\n\n".join([intro, table(("", "ADD", "DEL"), rows), "\n".join(comparisons)])
 
 
+def docker_numbers() -> str:
+    """Show the committed result of the benchmark with a Docker Engine."""
+    result = json.loads(DOCKER_RESULT.read_text(encoding="utf-8"))
+    median, machine = result["median_ms"], result["machine"]
+    names = [
+        ("none", "`--network none`: what Docker takes by itself"),
+        ("ours", "dovetail"),
+        ("native", "Docker's own bridge driver"),
+        ("ours, port", "dovetail, a published port"),
+        ("native, port", "Docker's own bridge driver, a published port"),
+    ]
+    operations = ("connect", "disconnect", "run")
+    rows = [
+        (text, *(f"{median[o][name]:.0f}" if name in median[o] else "" for o in operations))
+        for name, text in names
+    ]
+    intro = (
+        f"Docker Engine {machine['docker'].partition('+')[0]}, `docker network connect` and `disconnect` of a running"
+        f" container and `docker run --rm … true`, medians of {result['rounds'] * result['turn']} and {result['rounds']}"
+        f" in turns, in milliseconds:"
+    )
+    header = ("", "connect", "disconnect", "run")
+    comparisons = [
+        f"- {row['what']}, dovetail's time as a part of Docker's own: {row['ratio']:.2f}"
+        for row in result["ratios"]
+        if row["theirs"].startswith("native")
+    ]
+    return "\n\n".join([intro, table(header, rows), "\n".join(comparisons)])
+
+
 def part(ratio: float) -> str:
     """Say a ratio as people do."""
     return f"1/{1 / ratio:.1f}" if ratio < 1 else f"{ratio:.1f}"
 
 
 PARTS: dict[str, dict[str, Callable[[], str]]] = {
-    "README.md": {"numbers": numbers},
+    "README.md": {"numbers": numbers, "docker-numbers": docker_numbers},
     "docs/reference/options.md": {
         "drivers": drivers,
         **{
