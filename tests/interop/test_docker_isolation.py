@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -135,7 +138,37 @@ def test_a_docker_that_comes_after_us_finds_forwarding_closed(
     assert host.get("http://192.0.2.1:9090/", netns=outside) == "hello"
     reached = host.get(f"http://{address}/", netns=outside, wait_s=2)
     assert reached == ("hello" if told else ""), "who has a route to a port that is not published"
+    dovetail.cli("network", "create", "lan", "--subnet", "10.89.0.0/24", "-o", "gateway_mode_ipv4=routed")
     dovetail.cli("sandbox", "create", "s")
     dovetail.cli("network", "connect", "web", "s")
+    dovetail.cli("network", "connect", "lan", "s", "-p", "80")
     ours = dovetail.json("sandbox", "inspect", "s")[0]["netns"]
+    www = str(host.dir / "rootfs" / "www")
+    host.spawn("s.log", "nsenter", f"--net={ours}", "/bin/busybox", "httpd", "-f", "-h", www)
+    host.run("ip", "-n", "outside", "route", "add", "10.89.0.0/24", "via", "192.0.2.1")
+    host.wait_for(lambda: host.get("http://10.89.0.2/", netns=outside) == "hello", what="a routed network")
     assert host.pings("192.0.2.2", netns=ours), "what is ours passes"
+
+
+def test_our_networks_pass_a_docker_that_uses_the_legacy_iptables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    """Its rules are in another firewall of the kernel's, which tells nobody when it changes."""
+    multi = shutil.which("xtables-legacy-multi", path="/usr/sbin:/sbin")
+    if multi is None:
+        pytest.skip("xtables-legacy-multi is not installed (Debian package iptables)")
+    for name in ("iptables", "ip6tables", "iptables-save", "iptables-restore"):
+        (tmp_path / name).symlink_to(multi)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    docker = request.getfixturevalue("dockerd")
+    host = docker.host
+    if not host.run("iptables", "-S", "FORWARD").startswith("-P FORWARD DROP"):
+        pytest.skip("Docker does not use the legacy iptables here")
+
+    beside = Beside(docker, request.getfixturevalue("dovetail_daemon"))
+
+    assert "-A DOCKER-USER -m comment --comment dovetail -j DOVETAIL" in host.run("iptables", "-S")
+    assert "FORWARD" not in host.run("nft", "list", "ruleset")
+    outside = host.outside()
+    assert host.pings("192.0.2.2", netns=beside.ours)
+    host.wait_for(lambda: host.get("http://192.0.2.1:8080/", netns=outside) == "hello", what="our port")

@@ -12,7 +12,6 @@ from dovetail.model.network import Network
 __all__ = ["HostFirewall"]
 
 _PROGRAMS = {4: "iptables", 6: "ip6tables"}
-_DROPS = "-P FORWARD DROP"
 
 
 class HostFirewall:
@@ -32,8 +31,7 @@ class HostFirewall:
 
         True where it did not drop before. A Docker Engine before version 28 keeps unpublished ports closed by the
         policy of FORWARD alone, and sets it to DROP only when it turns forwarding on itself. Where we come first, it
-        would leave it at ACCEPT. Where iptables is the legacy one, the policy stays: `accept` would not see it, and
-        nothing of ours would pass.
+        would leave it at ACCEPT.
         Source: setupIPForwarding, moby ``libnetwork/drivers/bridge/setup_ip_forwarding.go``.
         """
         program = _PROGRAMS[version]
@@ -41,12 +39,7 @@ class HostFirewall:
             return False
         if not (self._docker or kernel.has_program("dockerd")):
             return False
-        if _DROPS in kernel.iptables_rules(program) or not kernel.iptables(program, *_DROPS.split()):
-            return False
-        if kernel.forward_policies().get(program):
-            return True
-        self.open(kernel, version)
-        return False
+        return kernel.iptables(program, "-P", "FORWARD", "DROP")
 
     def open(self, kernel: Kernel, version: int) -> None:
         """Take `close` back."""

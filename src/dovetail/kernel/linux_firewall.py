@@ -87,10 +87,14 @@ class LinuxFirewall:
     # -- the host's other firewall, connection tracking, sockets ----------------------------------
 
     def forward_policies(self) -> dict[str, bool]:
-        """Say whether ``ip`` and ``ip6 filter FORWARD`` drop; sees what iptables-nft made, as Docker's is."""
-        policies: dict[str, bool] = {}
+        """Say whether ``ip`` and ``ip6 filter FORWARD`` drop, of iptables-nft and of the legacy one, where it is used."""
+        from dovetail.kernel.programs import legacy_policies, nft_program
+
+        with netns.entered(self._home):
+            policies = legacy_policies(_FIREWALLS)
         with self._netfilter.borrow() as netlink:
-            for program, family in _FIREWALLS.items():
+            for name, family in _FIREWALLS.items():
+                program = nft_program(name)
                 try:
                     policy = drops(netlink.request(get_chain(family, "filter", "FORWARD")))
                 except RefusedError as exc:

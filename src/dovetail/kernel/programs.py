@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Iterable
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
@@ -18,8 +19,10 @@ __all__ = [
     "has_program",
     "iptables",
     "iptables_rules",
+    "legacy_policies",
     "nft_apply",
     "nft_check",
+    "nft_program",
 ]
 
 _TIMEOUT_S = 60.0
@@ -86,7 +89,7 @@ def iptables_rules(program: str) -> list[str]:
 
 def has_program(name: str) -> bool:
     """Say whether a program of that name is where programs are, or where root's are."""
-    return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}") is not None
+    return shutil.which(name, path=_path()) is not None
 
 
 def firewall_cmd(*args: str) -> bool:
@@ -109,9 +112,47 @@ def firewalld_zone(zone: str) -> frozenset[str]:
     )
 
 
+def nft_program(name: str) -> str:
+    """Name the program for what iptables-nft made: `name`, unless that is the legacy one."""
+    return f"{name}-nft" if _is_legacy(name) else name
+
+
+def legacy_policies(names: Iterable[str]) -> dict[str, bool]:
+    """Say for the legacy ``iptables`` and ``ip6tables`` whether FORWARD drops; left out where they are not in use.
+
+    They have a firewall of their own in the kernel. /proc tells which of its tables are there (ip_tables_names,
+    net/ipv4/netfilter/ip_tables.c), in the namespace of the calling thread; looking with the program would make them.
+    """
+    policies = {}
+    for name in names:
+        try:
+            with open(
+                f"/proc/thread-self/net/{name.replace('tables', '_tables')}_names", encoding="ascii"
+            ) as file:
+                used = "filter" in file.read().split()
+        except FileNotFoundError:
+            continue  # the kernel has none
+        if not used:
+            continue
+        program = name if _is_legacy(name) else f"{name}-legacy"
+        rules = iptables_rules(program)
+        if rules:
+            policies[program] = "-P FORWARD DROP" in rules
+    return policies
+
+
+def _is_legacy(name: str) -> bool:
+    path = shutil.which(name, path=_path())
+    return path is not None and os.path.realpath(path).endswith("-legacy-multi")
+
+
+def _path() -> str:
+    return f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}"
+
+
 def _run(command: list[str], text: str) -> tuple[int, str, str]:
     """Run a program; gives its status and what it wrote to its two outputs."""
-    environment = {"PATH": f"{os.environ.get('PATH', os.defpath)}:{_SYSTEM_PATH}", "LC_ALL": "C"}
+    environment = {"PATH": _path(), "LC_ALL": "C"}
     with Popen(command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment, text=True) as process:
         try:
             output, errors = process.communicate(text, timeout=_TIMEOUT_S)

@@ -331,7 +331,9 @@ class Kernel(Protocol):
     def forward_policies(self) -> dict[str, bool]:
         """Say for ``iptables`` and ``ip6tables`` whether the filter FORWARD policy is DROP.
 
-        A family without such a chain is left out. Read over nfnetlink: no process is run.
+        A family without such a chain is left out. Where nftables' and the legacy program are used beside each other,
+        the other one is there under the name that reaches it (``iptables-legacy``). Read over nfnetlink; a process is
+        run only where the legacy one is used.
         """
         ...
 
