@@ -58,9 +58,13 @@ def check_container_id(container_id: str, *, where: str = "CNI_CONTAINERID") -> 
 
 
 def check_ifname(ifname: str, *, where: str = "") -> str:
-    """Give `ifname` back if Linux accepts it (dev_valid_name, net/core/dev.c)."""
+    """Give `ifname` back if Linux accepts it (dev_valid_name, net/core/dev.c) and it can be shown.
+
+    Linux accepts control characters too, and `ip -j` then writes what is no JSON.
+    """
     if (
         not ifname
+        or not ifname.isprintable()
         or len(ifname.encode()) > _IFNAME_MAX
         or ifname in {".", ".."}
         or _NOT_IN_IFNAME.search(ifname)
@@ -68,7 +72,7 @@ def check_ifname(ifname: str, *, where: str = "") -> str:
         raise InvalidArgument(
             f"{ifname!r} is not a valid interface name",
             where=where,
-            hint="1 to 15 characters without '/', ':', '%' or white space",
+            hint="1 to 15 printable characters without '/', ':', '%' or white space",
         )
     return ifname
 
