@@ -202,6 +202,27 @@ def test_taken_addresses_and_ports_are_refused_by_name(docker: Any, dovetail_dae
     assert dovetail_daemon.left() == []
 
 
+def test_a_container_that_is_started_anew_with_its_address_is_reached_at_once(docker: Any) -> None:
+    """By those who have its old MAC in their neighbour tables, too: Docker before 28 announces nothing."""
+    docker("network", "create", *OURS, "--ipv6", "--subnet", "10.77.0.0/24", "--subnet", "fd77::/64", "one")
+    fixed = ("--ip", "10.77.0.9", "--ip6", "fd77::9")
+    docker("run", "-d", "--name", "c1", "--network", "one", *fixed, "-p", "8080:80", *HTTPD)
+    docker("run", "-d", "--name", "c2", "--network", "one", *SLEEP)
+    urls = ("http://127.0.0.1:8080/", "http://[fd77::9]/")
+    docker.host.wait_for(lambda: docker.host.get(urls[0]) == "hello", what="c1 answers")
+    assert [docker.host.get(url, netns=netns) for netns in ("", docker.netns("c2")) for url in urls[1:]] == [
+        "hello"
+    ] * 2
+
+    docker("restart", "-t", "0", "c1")
+
+    docker.host.wait_for(
+        lambda: docker.host.get("http://10.77.0.9/", netns=docker.netns("c1")), what="c1 is up"
+    )
+    assert [docker.host.get(url) for url in urls] == ["hello"] * 2
+    assert docker.host.get(urls[1], netns=docker.netns("c2")) == "hello"
+
+
 def _netns(sandbox: Any) -> str:
     view = sandbox[0] if isinstance(sandbox, list) else sandbox
     return str(view["netns"])

@@ -468,14 +468,14 @@ def test_a_name_that_is_taken_is_refused_and_nothing_is_left(scene: Scene) -> No
 def test_an_endpoint_comes_back_before_the_kernel_has_cleared_its_old_namespace(on_wire: Scene) -> None:
     """The kernel does so in the background; until then the same MAC is on the parent twice."""
     on_wire.create()
-    before = on_wire.attach("a")
+    before = on_wire.attach("a", mac="02:00:00:00:00:09")
     lingering = on_wire.kernel.open_netns(on_wire.netns("a"))
     on_wire.kernel.delete_netns(on_wire.netns("a"))
     on_wire.engine.reconcile()
     assert on_wire.engine.endpoints.all() == []
     on_wire.netns("a")
     done: list[Attachment] = []
-    attaching = threading.Thread(target=lambda: done.append(on_wire.attach("a")))
+    attaching = threading.Thread(target=lambda: done.append(on_wire.attach("a", mac="02:00:00:00:00:09")))
     attaching.start()
     wait_for(lambda: on_wire.link("a") is not None and on_wire.link("a")["ifalias"], what="the link is there")
     assert done == []

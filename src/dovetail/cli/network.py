@@ -360,9 +360,7 @@ def rm(session: Session, names: tuple[str, ...]) -> None:
 @click.option(
     "--ifname", default="", metavar="NAME", help="The interface's name there.  [default: the next free one]"
 )
-@click.option(
-    "--mac", type=MAC, default=None, help="Its MAC address.  [default: made from the endpoint's id]"
-)
+@click.option("--mac", type=MAC, default=None, help="Its MAC address.  [default: made from its address]")
 @click.option(
     "--alias", "aliases", multiple=True, metavar="NAME", help="Another name of the sandbox on this network."
 )

@@ -127,8 +127,8 @@ class BridgeDriver:
     # -- endpoint ---------------------------------------------------------------------------------
 
     def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
-        """Decide the host's end and, where none was asked for, a MAC that is always the same."""
-        mac = endpoint.mac or Mac.derived(f"endpoint/{endpoint.id}")
+        """Decide the host's end and the MAC."""
+        mac = sandbox_end.mac_of(network, endpoint)
         return msgspec.structs.replace(endpoint, link=host_link(endpoint.id), mac=mac)
 
     def join(

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers import host_access
+from dovetail.drivers import host_access, sandbox_end
 from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.parent import (
@@ -34,7 +34,6 @@ from dovetail.errors import Conflict, InvalidArgument
 from dovetail.kernel.protocol import Kernel, LinkSettings, Macvlan
 from dovetail.model.addresses import IPAddress
 from dovetail.model.endpoint import Endpoint
-from dovetail.model.mac import Mac
 from dovetail.model.names import bridge_link
 from dovetail.model.network import Network
 
@@ -157,11 +156,9 @@ class OnParentDriver(ParentLink):
     # -- endpoint ---------------------------------------------------------------------------------
 
     def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
-        """Decide a MAC that is always the same, where the interface has one of its own; nothing is on the host."""
+        """Decide the MAC, where the interface has one of its own; nothing is on the host."""
         if self._has_own_mac(network):
-            return msgspec.structs.replace(
-                endpoint, mac=endpoint.mac or Mac.derived(f"endpoint/{endpoint.id}")
-            )
+            return msgspec.structs.replace(endpoint, mac=sandbox_end.mac_of(network, endpoint))
         if endpoint.mac is not None:
             settings = self._options(network).settings
             mode = f" of mode {settings.mode}" if isinstance(settings, Macvlan) else ""

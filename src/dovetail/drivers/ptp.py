@@ -96,13 +96,13 @@ class PtpDriver:
     # -- endpoint ---------------------------------------------------------------------------------
 
     def plan_endpoint(self, network: Network, endpoint: Endpoint) -> Endpoint:
-        """Decide the host's end and, where none was asked for, a MAC that is always the same.
+        """Decide the host's end and the MAC.
 
         Raises InvalidArgument for an address (Docker's IPAM may have given it) that is in none of the subnets.
         """
         for address in endpoint.addresses:
             _gateway(network, address)
-        mac = endpoint.mac or Mac.derived(f"endpoint/{endpoint.id}")
+        mac = sandbox_end.mac_of(network, endpoint)
         return msgspec.structs.replace(endpoint, link=host_link(endpoint.id), mac=mac)
 
     def join(

@@ -15,6 +15,7 @@ from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress
 from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
+from dovetail.model.mac import Mac
 from dovetail.model.names import handover_link, parse_alias
 from dovetail.model.network import Network
 from dovetail.model.sysctls import sysctl_path
@@ -26,6 +27,7 @@ __all__ = [
     "differences",
     "endpoint_link",
     "gateways",
+    "mac_of",
     "routes",
 ]
 
@@ -59,6 +61,20 @@ def attachment(
         handover=handover_link(endpoint.id) if sandbox is None else "",
         sandbox=sandbox.path if sandbox is not None else "",
     )
+
+
+def mac_of(network: Network, endpoint: Endpoint) -> Mac:
+    """Give the MAC that was asked for, or the one that goes with the endpoint's first address, IPv4 before IPv6.
+
+    Who has the address next has its MAC as well, be it the same container started anew or another. The host and the
+    neighbours keep the old MAC of an address for up to a minute, send to it and are not answered meanwhile: nobody tells
+    them, as Docker before 28 announces no address that it configures (RFC 5227 section 2.3), and by then the interface
+    is not ours to announce. Without an address it goes with the endpoint.
+    """
+    if endpoint.mac is not None:
+        return endpoint.mac
+    addresses = sorted(endpoint.addresses, key=lambda address: address.version)
+    return Mac.derived(f"address/{network.id}/{addresses[0].ip}" if addresses else f"endpoint/{endpoint.id}")
 
 
 def gateways(network: Network, endpoint: Endpoint) -> tuple[IPAddress, ...]:

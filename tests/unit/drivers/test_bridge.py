@@ -266,8 +266,23 @@ def test_an_endpoint_keeps_the_mac_asked_for_and_gets_a_stable_one_otherwise(dri
 
     assert an_endpoint(driver, network, mac=Mac("02:00:00:00:00:07")).mac == "02:00:00:00:00:07"
     assert an_endpoint(driver, network).mac == an_endpoint(driver, network).mac
-    assert an_endpoint(driver, network).mac != an_endpoint(driver, network, id="ce" * 32).mac
     assert an_endpoint(driver, network).link == "dvhcdcdcdcdcdcd"
+
+
+def test_who_has_an_address_next_has_its_mac_too(driver: Driver) -> None:
+    """Neighbours remember which MAC an address has; nobody tells them when a container is started anew with it."""
+    network = a_network()
+    others = (ip_interface("10.89.0.3/24"), ip_interface("fd88::2/64"))
+
+    mac = an_endpoint(driver, network).mac
+
+    assert an_endpoint(driver, network, id="ce" * 32).mac == mac
+    assert an_endpoint(driver, network, addresses=others).mac != mac
+    assert an_endpoint(driver, msgspec.structs.replace(network, id="ef" * 32)).mac != mac
+    assert (
+        an_endpoint(driver, network, addresses=()).mac
+        != an_endpoint(driver, network, addresses=(), id="ce" * 32).mac
+    )
 
 
 def test_joining_gives_the_gateways_of_the_subnets_the_addresses_are_in(

@@ -88,7 +88,7 @@ def test_an_endpoint_has_a_mac_of_its_own_and_nothing_on_the_host(kernel: Record
 
     endpoint = an_endpoint(network)
 
-    assert (endpoint.mac, endpoint.link) == (Mac.derived(f"endpoint/{endpoint.id}"), "")
+    assert (endpoint.mac, endpoint.link) == (Mac.derived(f"address/{network.id}/10.5.0.2"), "")
     assert an_endpoint(network, mac=Mac("02:00:00:00:00:09")).mac == "02:00:00:00:00:09"
 
 
