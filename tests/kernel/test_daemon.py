@@ -122,8 +122,8 @@ def test_a_signal_that_another_thread_of_the_daemon_takes_stops_it_too(daemons):
     wait_for(lambda: "event=ready" in daemons.log() and _asleep(daemon.pid), "the main thread waits")
     others = sorted(int(tid) for tid in os.listdir(f"/proc/{daemon.pid}/task") if int(tid) != daemon.pid)
 
-    for tid in others:
-        assert _tgkill(daemon.pid, tid, signal.SIGTERM) == 0
+    # one of them, the first that has not ended since it was listed: the signal ends them all
+    assert any(_tgkill(daemon.pid, tid, signal.SIGTERM) == 0 for tid in others)
 
     assert daemon.wait(timeout=30) == 0
     assert daemons.modes() == {}
