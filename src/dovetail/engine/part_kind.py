@@ -1,0 +1,88 @@
+"""What a kind of part is: the technique behind one CNI plugin type, apart from how its configuration is written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from dovetail.kernel.protocol import Kernel, Netns
+from dovetail.model.element import Element
+from dovetail.model.endpoint import Owner
+from dovetail.model.port import PortMapping
+
+__all__ = ["AnyPartKind", "Filtered", "Linked", "PartKind", "Publishing"]
+
+D = TypeVar("D")
+
+
+class PartKind(Protocol[D]):
+    """Makes a part, takes it back, and compares the kernel with it. Keeps no state of its own.
+
+    `detail` says all that there is to say of one: a frozen msgspec structure, read from a configuration, completed by
+    `make`, and kept by the engine. It names what is made before it is made, so that what a crash left half done can
+    be taken back. Implementations are in `drivers/`, `features/` and `ipam/`.
+    """
+
+    name: str
+    """The plugin's type, as ``portmap``."""
+
+    detail: type[D]
+
+    def make(
+        self,
+        kernel: Kernel,
+        detail: D,
+        *,
+        owner: Owner,
+        netns: Netns | None,
+        store_id: str,
+        undo: ExitStack,
+    ) -> D:
+        """Make it so; gives `detail` with what turned out (a MAC, an old value). `undo` collects the reverse.
+
+        netns: the sandbox's; None where there is none yet or any more.
+        """
+        ...
+
+    def unmake(self, kernel: Kernel, detail: D, *, owner: Owner, netns: Netns | None) -> None:
+        """Take back what `make` did; what is gone already is no error, nor is a namespace that is (`netns` None)."""
+        ...
+
+    def differences(self, kernel: Kernel, detail: D, *, owner: Owner, netns: Netns | None) -> list[str]:
+        """Say, a sentence each, how the kernel differs from `detail`; change nothing."""
+        ...
+
+
+AnyPartKind = PartKind[Any]
+
+
+@runtime_checkable
+class Filtered(Protocol):
+    """A kind whose parts have elements in ``table inet dovetail``."""
+
+    def elements(self, detail: Any) -> Sequence[Element]:
+        """Give what is there while the part is. One that names the part's link may be another part's as well."""
+        ...
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """A kind whose parts take ports of the host."""
+
+    def ports(self, detail: Any) -> tuple[PortMapping, ...]:
+        """Give them, with their host ports."""
+        ...
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A kind whose parts hang on an interface of the host."""
+
+    def link(self, detail: Any) -> str:
+        """Name it: a bridge, which others may hang on as well, or an interface of its own."""
+        ...
+
+    def is_alive(self, kernel: Kernel, detail: Any, links: frozenset[str]) -> bool:
+        """Say whether what was made is there still; `links` are the host's link names now."""
+        ...
