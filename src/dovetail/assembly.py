@@ -179,8 +179,10 @@ def _drivers() -> tuple[Driver, ...]:
 
 def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
+    from dovetail.features.admitted import AdmittedParts
+    from dovetail.features.published import PublishedParts
 
-    return (BridgePorts(),)
+    return (BridgePorts(), AdmittedParts(), PublishedParts())
 
 
 def _host_firewall() -> HostFirewall:
