@@ -14,6 +14,7 @@ from dovetail.kernel.protocol import (
     LinkSettings,
     LinkSpec,
     Macvlan,
+    Rule,
     Vlan,
 )
 from dovetail.kernel.recording import RecordingKernel
@@ -31,7 +32,7 @@ def kernel() -> RecordingKernel:
 
 
 def test_it_has_every_verb_of_the_protocol() -> None:
-    verbs = {name for name in vars(Kernel) if not name.startswith("_")}
+    verbs = {name for part in Kernel.__mro__ for name in vars(part) if not name.startswith("_")}
 
     assert verbs <= set(dir(RecordingKernel))
     assert verbs >= MUTATING
@@ -78,6 +79,25 @@ def test_it_has_every_verb_of_the_protocol() -> None:
                 "ip route add 10.0.0.0/8 via 10.88.0.1 dev b mtu 1400 advmss 1300 metric 7 table 9 scope global"
             ],
         ),
+        (
+            "add_route",
+            ("b", Route(destination=ip_network("10.0.0.0/8"), gateway=ip_address("fd00::1"), scope=253)),
+            {"append": True, "source": ip_address("10.1.0.1")},
+            ["ip route append 10.0.0.0/8 via inet6 fd00::1 dev b scope link src 10.1.0.1"],
+        ),
+        (
+            "delete_route",
+            ("b", Route(destination=ip_network("fd00::/64"), mtu=1400, priority=7, table=1000)),
+            {},
+            ["ip -6 route del fd00::/64 dev b metric 7 table 1000"],
+        ),
+        (
+            "add_rule",
+            (Rule(4, ip_network("10.0.0.2/32"), ip_network("10.9.0.0/16"), "lo", 100, 7),),
+            {},
+            ["ip rule add from 10.0.0.2/32 to 10.9.0.0/16 iif lo lookup 100 priority 7"],
+        ),
+        ("delete_rule", (Rule(6, table=100),), {}, ["ip -6 rule del lookup 100"]),
         (
             "set_sysctl",
             ("net/ipv4/conf/a.1/forwarding", "1"),
@@ -228,6 +248,51 @@ def test_addresses_and_routes_are_read_back(kernel: RecordingKernel) -> None:
         kernel.add_route("b", default)
     with pytest.raises(AlreadyExists):
         kernel.add_address("b", ip_interface("10.0.0.1/24"))
+
+
+def test_routes_of_a_table_are_appended_moved_and_deleted(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    kernel.set_link("b", up=True)
+    kernel.add_address("b", ip_interface("10.0.0.1/24"))
+    default, first, second = ip_network("0.0.0.0/0"), ip_address("10.0.0.2"), ip_address("10.0.0.3")
+    kernel.add_route("b", Route(destination=default, gateway=first))
+    with pytest.raises(AlreadyExists):
+        kernel.add_route("b", Route(destination=default, gateway=second))
+    kernel.add_route("b", Route(destination=default, gateway=second), append=True)
+    kernel.commands.clear()
+
+    for route in kernel.table_routes(254):
+        kernel.add_route("b", route.route(table=1000), source=route.source, append=True)
+        kernel.delete_route("b", route.route())
+        kernel.delete_route("b", route.route())
+
+    assert kernel.commands == [
+        "ip route append 10.0.0.0/24 dev b table 1000 scope link src 10.0.0.1",
+        "ip route del 10.0.0.0/24 dev b table 254 scope link",
+        "ip route append default via 10.0.0.2 dev b table 1000 scope global",
+        "ip route del default via 10.0.0.2 dev b table 254 scope global",
+        "ip route append default via 10.0.0.3 dev b table 1000 scope global",
+        "ip route del default via 10.0.0.3 dev b table 254 scope global",
+    ]
+    assert kernel.routes() == []
+    assert [r.gateway for r in kernel.table_routes(1000)] == [None, first, second]
+    assert kernel.table_routes() == kernel.table_routes(1000)
+
+
+def test_rules_lie_over_the_bases_and_over_those_of_a_fresh_namespace(kernel: RecordingKernel) -> None:
+    one, two = Rule(4, ip_network("10.0.0.2/32"), table=100), Rule(6, table=100, priority=5)
+    kernel.add_rule(one)
+    over = RecordingKernel(kernel)
+
+    over.add_rule(two)
+    over.delete_rule(one)
+    over.delete_rule(one)
+
+    assert [rule.priority for rule in kernel.routing_rules()] == [0, 32765, 32766, 32767, 0, 32766]
+    assert [rule.priority for rule in over.routing_rules()] == [0, 32766, 32767, 0, 5, 32766]
+    assert len(over.commands) == 2
+    with pytest.raises(AlreadyExists):
+        over.add_rule(two)
 
 
 def test_an_address_without_its_prefix_and_one_that_is_all_of_it_bring_no_route(
