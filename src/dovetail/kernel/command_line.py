@@ -6,9 +6,20 @@ import shlex
 
 from dovetail.kernel.protocol import Netns
 
-__all__ = ["inside", "netns_name", "netns_path", "shell_line"]
+__all__ = ["EMPTY", "inside", "netns_name", "netns_path", "shell_line"]
 
 _RUN_NETNS = ("/run/netns/", "/var/run/netns/")  # NETNS_RUN_DIR of iproute2, where `ip -n NAME` looks
+
+
+class _Empty:
+    """A word without letters, which stays; an empty string is one that is left out."""
+
+    def __str__(self) -> str:
+        return ""
+
+
+EMPTY = _Empty()
+"""It, for `shell_line`."""
 
 
 def netns_path(netns: Netns) -> str:

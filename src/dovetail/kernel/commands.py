@@ -9,10 +9,10 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Collection, Iterable
 
-from dovetail.kernel.command_line import inside, netns_name, netns_path, shell_line
+from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
 from dovetail.kernel.commands_routing import ROUTING
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Vlan
+from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
@@ -129,19 +129,47 @@ def _set_link(
     mac: Mac | None = None,
     master: str | None = None,
     alias: str | None = None,
+    promisc: bool | None = None,
+    allmulti: bool | None = None,
+    txqueuelen: int | None = None,
 ) -> list[str]:
     words: list[object] = []
+    for word, on in (("promisc", promisc), ("allmulticast", allmulti)):
+        words += [word, "on" if on else "off"] if on is not None else []
+    words += ["txqueuelen", txqueuelen] if txqueuelen is not None else []
     if mac is not None:
         words += ["address", mac]
     if mtu is not None:
         words += ["mtu", mtu]
     if alias is not None:
-        words += ["alias", alias]
+        words += ["alias", alias or EMPTY]
     if master is not None:
         words += ["master", master] if master else ["nomaster"]
     if up is not None:
         words += ["up" if up else "down"]
     return [shell_line("ip", "link", "set", "dev", name, *words)] if words else []
+
+
+def _rename_link(name: str, new_name: str) -> list[str]:
+    return [shell_line("ip", "link", "set", "dev", name, "name", new_name)]
+
+
+def _move_link(name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> list[str]:
+    path = netns_path(netns)
+    return [_moved(name, netns_name(path) or path, new_name, alias)]
+
+
+def _take_link(name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> list[str]:
+    # the host's: the namespace of process 1
+    return [inside(netns_path(netns), _moved(name, "1", new_name, alias))]
+
+
+def _moved(name: str, to: str, new_name: str, alias: str | None) -> str:
+    words: list[object] = [
+        *(("name", new_name) if new_name else ()),
+        *(("alias", alias or EMPTY) if alias is not None else ()),
+    ]
+    return shell_line("ip", "link", "set", "dev", name, "netns", to, *words)
 
 
 def _set_bridge_port(name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> list[str]:
@@ -245,6 +273,9 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "add_veth": _add_veth,
     "add_link": _add_link,
     "set_link": _set_link,
+    "rename_link": _rename_link,
+    "move_link": _move_link,
+    "take_link": _take_link,
     "set_bridge_port": _set_bridge_port,
     "delete_links": _delete_links,
     "add_address": _add_address,

@@ -10,6 +10,7 @@ import errno
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
+from typing import TypedDict
 
 from dovetail.errors import AlreadyExists, DovetailError, NotFound
 from dovetail.kernel import netns, rtnl, sysctl
@@ -19,6 +20,7 @@ from dovetail.kernel.ifindex import index_of
 from dovetail.kernel.link_refusals import explain_link
 from dovetail.kernel.linux_firewall import LinuxFirewall
 from dovetail.kernel.linux_handle import names, rows
+from dovetail.kernel.linux_moving import LinuxMoving
 from dovetail.kernel.linux_routing import LinuxRouting
 from dovetail.kernel.netlink import Message, Refusal, RefusedError
 from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns
@@ -32,7 +34,15 @@ __all__ = ["LinuxKernel"]
 _MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
-class LinuxKernel(LinuxRouting, LinuxFirewall):
+class _Rare(TypedDict):
+    """What few links are told."""
+
+    promisc: bool | None
+    allmulti: bool | None
+    txqueuelen: int | None
+
+
+class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
@@ -207,13 +217,19 @@ class LinuxKernel(LinuxRouting, LinuxFirewall):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """Change what is not None; raises NotFound for the link or the master."""
-        commands = partial(describe, "set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias)
+        rare = _Rare(promisc=promisc, allmulti=allmulti, txqueuelen=txqueuelen)
+        commands = partial(
+            describe, "set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias, **rare
+        )
 
         def build(resolve: Resolve) -> list[Message]:
             index = None if master is None else resolve(master) if master else 0
-            return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias)]
+            return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias, **rare)]
 
         self._do(Operation(commands, build, link=name))
 

@@ -58,6 +58,10 @@ class LinuxHandle:
         with netns.entered(self._home):
             return NetlinkSocket(protocol)
 
+    def borrow_route(self) -> AbstractContextManager[NetlinkSocket]:
+        """Lend the namespace's rtnetlink socket."""
+        return self._route.borrow()
+
     def batch(self) -> AbstractContextManager[None]:
         """Collect this thread's link, address, route and rule verbs until the block ends; a block that fails sends none.
 

@@ -93,8 +93,7 @@ class Link(NamedTuple):
     """A link as the kernel has it.
 
     kind: IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC. parent_ifindex: the link this one sits on
-    (IFLA_LINK), counted in the parent's namespace, which is another one where `parent_abroad`. settings:
-    what `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
+    X `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
     """
 
     name: str
@@ -109,6 +108,11 @@ class Link(NamedTuple):
     parent_ifindex: int = 0
     parent_abroad: bool = False
     settings: LinkSettings | None = None
+    promisc: bool = False
+    allmulti: bool = False
+    txqueuelen: int = 0
+    operstate: str = ""
+    netnsid: int = -1
 
 
 class LinkSpec(NamedTuple):
@@ -219,8 +223,27 @@ class Kernel(Routing, Protocol):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """``ip link set``; what is None stays as it is, ``master=""`` releases the link."""
+        ...
+
+    def rename_link(self, name: str, new_name: str) -> None:
+        """``ip link set dev NAME name NEW``; before Linux 6.2 the link must be down. Raises AlreadyExists."""
+        ...
+
+    def move_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """``ip link set dev NAME netns NETNS name NEW alias ALIAS``: put a link into another namespace.
+
+        It arrives there down, without its addresses, routes and master. Raises AlreadyExists where the name is
+        taken there (the link is here then), KernelError for what cannot move (a bridge, ``lo``).
+        """
+        ...
+
+    def take_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Fetch a link of another namespace into this one; as `move_link` there."""
         ...
 
     def set_bridge_port(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
@@ -186,18 +187,51 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """Record ``ip link set``."""
         link = self._present(name)
         index = link.master if master is None else self._master(master)
-        self._record("set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias)
-        self._space.links[name] = link._replace(
-            up=link.up if up is None else up,
-            mtu=link.mtu if mtu is None else mtu,
-            mac=link.mac if mac is None else mac,
-            alias=link.alias if alias is None else alias,
-            master=index,
-        )
+        rare: dict[str, Any] = {"promisc": promisc, "allmulti": allmulti, "txqueuelen": txqueuelen}
+        given: dict[str, Any] = {"up": up, "mtu": mtu, "mac": mac, "alias": alias, **rare}
+        self._record("set_link", name, master=master, **given)
+        changed = {field: value for field, value in given.items() if value is not None}
+        self._space.links[name] = link._replace(**changed, master=index)
+
+    def rename_link(self, name: str, new_name: str) -> None:
+        """Record ``ip link set name``; addresses and routes go along."""
+        link = self._present(name)
+        self._absent(new_name)
+        self._record("rename_link", name, new_name)
+        space = self._space
+        for address in [a for n, a in self.addresses(name) if n == name]:
+            space.addresses.discard((name, address))
+            space.addresses_gone.add((name, address))
+            space.addresses.add((new_name, address))
+        space.routes = [r._replace(link=new_name) if r.link == name else r for r in space.routes]
+        self._relocate(self._inode, name, self._inode, link._replace(name=new_name))
+
+    def move_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Record ``ip link set netns``."""
+        link, wanted = self._present(name), new_name or name
+        with self.inside(netns) as there:
+            if there.link(wanted) is not None:
+                raise AlreadyExists("interface", wanted, hint=f"in {netns.path}; choose another name")
+        self._record("move_link", name, netns, new_name=new_name, alias=alias)
+        self._move(self._inode, link, netns.inode, wanted, alias)
+
+    def take_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Record ``ip -n NETNS link set netns``."""
+        wanted = new_name or name
+        with self.inside(netns) as there:
+            link = there.link(name)
+            if link is None:
+                raise NotFound("interface", name)
+        self._absent(wanted)
+        self._record("take_link", name, netns, new_name=new_name, alias=alias)
+        self._move(netns.inode, link, self._inode, wanted, alias)
 
     def set_bridge_port(
         self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
@@ -284,6 +318,25 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
 
     def _at(self, names: Iterable[str]) -> set[tuple[int, str]]:
         return {(self._inode, name) for name in names}
+
+    def _move(self, inode: int, link: Link, to: int, new_name: str, alias: str | None) -> None:
+        space = self._space_of(inode)
+        space.addresses = {pair for pair in space.addresses if pair[0] != link.name}
+        space.routes = [route for route in space.routes if route.link != link.name]
+        alias = link.alias if alias is None else alias
+        self._relocate(inode, link.name, to, link._replace(name=new_name, up=False, master=0, alias=alias))
+
+    def _relocate(self, inode: int, name: str, to: int, link: Link) -> None:
+        """Note that what was `name` in the namespace `inode` is `link` in the namespace `to`."""
+        self._space_of(inode).links[name] = None
+        self._space_of(to).links[link.name] = link
+        old, new, world = (inode, name), (to, link.name), self._world
+        if old in world.peers:
+            other = world.peers[new] = world.peers.pop(old)
+            world.peers[other] = new
+        if old in world.parents:
+            world.parents[new] = world.parents.pop(old)
+        world.parents.update({child: new for child, parent in world.parents.items() if parent == old})
 
     def _drop(self, inode: int, name: str) -> None:
         peer = self._world.peers.pop((inode, name), None)

@@ -18,7 +18,7 @@ from dovetail.kernel import link_settings
 from dovetail.kernel.attributes import attribute, attributes, nest, nul, number, text, u8, u32
 from dovetail.kernel.families import FAMILIES, VERSIONS
 from dovetail.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Message
-from dovetail.kernel.protocol import Link, LinkSettings, LinkSpec
+from dovetail.kernel.protocol import Link, LinkSettings, LinkSpec, Netns
 from dovetail.model.addresses import IPInterface
 from dovetail.model.mac import Mac
 
@@ -29,6 +29,7 @@ __all__ = [
     "dump_addresses",
     "dump_links",
     "get_link",
+    "move_link",
     "new_address",
     "new_bridge",
     "new_link",
@@ -46,11 +47,15 @@ _IFINFOMSG = Struct("=BxHiII")  # family, device type, index, flags, mask of fla
 _IFADDRMSG = Struct("=BBBBI")  # family, prefix length, flags, scope, link's index
 
 _IFF_UP = 0x1  # include/uapi/linux/if.h
+_IFF_PROMISC = 0x100
+_IFF_ALLMULTI = 0x200
 _IFLA_ADDRESS = 1
 _IFLA_IFNAME = 3
 _IFLA_MTU = 4
 _IFLA_LINK = 5
 _IFLA_MASTER = 10
+_IFLA_TXQLEN = 13
+_IFLA_OPERSTATE = 16
 _IFLA_LINKINFO = 18
 _IFLA_IFALIAS = 20
 _IFLA_GROUP = 27
@@ -74,6 +79,14 @@ _IFA_FLAGS = 8
 _IFA_F_NODAD = 0x02
 _IFA_F_NOPREFIXROUTE = 0x200
 _SCOPE_UNIVERSE = 0  # RT_SCOPE_UNIVERSE, include/uapi/linux/rtnetlink.h
+
+_OPERSTATES = {  # IF_OPER_…, include/uapi/linux/if.h
+    bytes([code]): word
+    for code, word in enumerate(
+        ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
+    )
+}
+_I32 = Struct("=i")
 
 _ONE_QUEUE = u32(_IFLA_NUM_TX_QUEUES, 1) + u32(_IFLA_NUM_RX_QUEUES, 1)
 
@@ -170,17 +183,23 @@ def set_link(
     group: int | None = None,
     hairpin: bool | None = None,
     isolated: bool | None = None,
+    promisc: bool | None = None,
+    allmulti: bool | None = None,
+    txqueuelen: int | None = None,
 ) -> Message:
     """Change what is not None of the link `name`; `master` is an index, 0 releases.
 
     hairpin and isolated need a bridge's port. They travel as IFLA_INFO_SLAVE_DATA, which RTM_NEWLINK
     alone looks at (rtnl_changelink, net/core/rtnetlink.c), and which finds its link by name.
     """
-    flags = _IFF_UP if up else 0
-    parts = [_IFINFOMSG.pack(0, 0, 0, flags, 0 if up is None else _IFF_UP), nul(_IFLA_IFNAME, name)]
+    wanted = ((_IFF_UP, up), (_IFF_PROMISC, promisc), (_IFF_ALLMULTI, allmulti))
+    flags = sum(flag for flag, on in wanted if on)
+    changed = sum(flag for flag, on in wanted if on is not None)
+    parts = [_IFINFOMSG.pack(0, 0, 0, flags, changed), nul(_IFLA_IFNAME, name)]
     if mac is not None:
         parts.append(attribute(_IFLA_ADDRESS, mac.packed()))
-    for kind, value in ((_IFLA_MTU, mtu), (_IFLA_MASTER, master), (_IFLA_GROUP, group)):
+    numbers = ((_IFLA_MTU, mtu), (_IFLA_MASTER, master), (_IFLA_GROUP, group), (_IFLA_TXQLEN, txqueuelen))
+    for kind, value in numbers:
         if value is not None:
             parts.append(u32(kind, value))
     if alias is not None:
@@ -194,6 +213,20 @@ def set_link(
         return Message(_SETLINK, 0, b"".join(parts))
     slave = nul(_IFLA_INFO_SLAVE_KIND, "bridge") + nest(_IFLA_INFO_SLAVE_DATA, *port)
     return Message(_NEWLINK, 0, b"".join([*parts, nest(_IFLA_LINKINFO, slave)]))
+
+
+def move_link(ifindex: int, name: str, *, netns: Netns | None = None, alias: str | None = None) -> Message:
+    """Give a link the name `name`, in the namespace `netns` where that is given.
+
+    With an index, IFLA_IFNAME is the name that is wanted. It is asked for in the new namespace (do_setlink,
+    net/core/rtnetlink.c), so two links of one name in two namespaces are in nobody's way.
+    """
+    parts = [_IFINFOMSG.pack(0, 0, ifindex, 0, 0), nul(_IFLA_IFNAME, name)]
+    if netns is not None:
+        parts.append(u32(_IFLA_NET_NS_FD, netns.fileno()))
+    if alias is not None:
+        parts.append(attribute(_IFLA_IFALIAS, alias.encode()))
+    return Message(_SETLINK, 0, b"".join(parts))
 
 
 def delete_link(name: str) -> Message:
@@ -228,6 +261,11 @@ def parse_link(body: bytes) -> Link:
         parent_ifindex=parent,
         parent_abroad=bool(parent) and _IFLA_LINK_NETNSID in said,
         settings=link_settings.read(kind, info.get(_IFLA_INFO_DATA, b"")),
+        promisc=bool(flags & _IFF_PROMISC),
+        allmulti=bool(flags & _IFF_ALLMULTI),
+        txqueuelen=number(said.get(_IFLA_TXQLEN)),
+        operstate=_OPERSTATES.get(said.get(_IFLA_OPERSTATE, b""), ""),
+        netnsid=_I32.unpack(said[_IFLA_LINK_NETNSID])[0] if _IFLA_LINK_NETNSID in said else -1,
     )
 
 

@@ -44,6 +44,13 @@ def test_it_has_every_verb_of_the_protocol() -> None:
         ("add_bridge", ("b",), {"mtu": 1400}, ["ip link add name b mtu 1400 type bridge"]),
         ("set_link", ("b",), {"up": False, "master": ""}, ["ip link set dev b nomaster down"]),
         ("set_link", ("b",), {}, []),
+        (
+            "set_link",
+            ("b",),
+            {"promisc": True, "allmulti": False, "txqueuelen": 0, "mtu": 1400},
+            ["ip link set dev b promisc on allmulticast off txqueuelen 0 mtu 1400"],
+        ),
+        ("rename_link", ("b", "c"), {}, ["ip link set dev b name c"]),
         ("set_bridge_port", ("p",), {"hairpin": False}, ["bridge link set dev p hairpin off"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {}, ["ip addr add fd00::1/64 dev b nodad"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {"dad": True}, ["ip addr add fd00::1/64 dev b"]),
@@ -200,6 +207,50 @@ def test_a_pair_lives_in_two_namespaces_and_dies_with_either_end(kernel: Recordi
 
     assert kernel.link("h") is None
     assert "ip -n box link del dev eth0" in kernel.commands
+
+
+def test_a_link_moves_with_its_pair_and_comes_back_by_another_name(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.add_veth(LinkSpec("card0", up=True), LinkSpec("wire0"))
+    kernel.add_address("card0", ip_interface("10.0.0.1/24"))
+    kernel.commands.clear()
+
+    kernel.move_link("card0", box, new_name="eth0", alias="card0")
+
+    assert (kernel.link("card0"), kernel.addresses()) == (None, [])
+    with kernel.inside(box) as inner:
+        link = inner.link("eth0")
+        assert link is not None
+        assert (link.up, link.alias) == (False, "card0")
+        with pytest.raises(AlreadyExists, match="eth0"):
+            kernel.move_link("wire0", box, new_name="eth0")
+    with pytest.raises(AlreadyExists, match="wire0"):
+        kernel.take_link("eth0", box, new_name="wire0")
+    with pytest.raises(NotFound, match="eth1"):
+        kernel.take_link("eth1", box)
+
+    kernel.take_link("eth0", box, new_name="card0", alias="")
+    kernel.rename_link("card0", "card1")
+    kernel.delete_links(["wire0"])
+
+    assert [link.name for link in kernel.links()] == ["lo"]
+    assert kernel.commands == [
+        "ip link set dev card0 netns box name eth0 alias card0",
+        "ip -n box link set dev eth0 netns 1 name card0 alias ''",
+        "ip link set dev card0 name card1",
+        "ip link del dev wire0",
+    ]
+
+
+def test_a_new_name_goes_for_addresses_and_routes_too(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("a")
+    kernel.add_address("a", ip_interface("10.0.0.1/24"))
+    kernel.add_route("a", Route(destination=ip_network("10.9.0.0/16")))
+
+    kernel.rename_link("a", "b")
+
+    assert kernel.addresses() == [("b", ip_interface("10.0.0.1/24"))]
+    assert [route.link for route in kernel.routes()] == ["b"]
 
 
 def test_deleting_both_ends_is_one_deletion_and_a_missing_one_none(kernel: RecordingKernel) -> None:

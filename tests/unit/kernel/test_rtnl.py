@@ -229,6 +229,9 @@ def test_a_mode_that_is_never_made_is_read_as_no_settings() -> None:
         ({"master": 0}, (0, 0), {"IFLA_MASTER": 0}),
         ({"alias": "of whom"}, (0, 0), {"IFLA_IFALIAS": "of whom"}),
         ({"group": 1 << 30}, (0, 0), {"IFLA_GROUP": 1 << 30}),
+        ({"promisc": True, "allmulti": False}, (0x100, 0x300), {}),
+        ({"up": True, "allmulti": True}, (0x201, 0x201), {}),
+        ({"txqueuelen": 0}, (0, 0), {"IFLA_TXQLEN": 0}),
     ],
 )
 def test_setting_a_link_carries_what_changes(
@@ -258,6 +261,39 @@ def test_port_flags_are_the_slaves_data_of_a_newlink_without_create() -> None:
             "IFLA_INFO_SLAVE_DATA": {"IFLA_BRPORT_MODE": 1, "IFLA_BRPORT_ISOLATED": 0},
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("where", "attributes"),
+    [
+        ({}, {}),
+        ({"netns": OpenNetns(9)}, {"IFLA_NET_NS_FD": 9}),
+        ({"netns": OpenNetns(9), "alias": "old"}, {"IFLA_NET_NS_FD": 9, "IFLA_IFALIAS": "old"}),
+    ],
+)
+def test_a_link_moves_and_gets_its_name_by_one_message(
+    where: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    message = rtnl.move_link(12, "eth0", **where)
+
+    read = decoded(ifinfmsg, message)
+    assert (message.kind, message.flags, read["index"], read["change"]) == (19, 0, 12, 0)
+    assert named(read) == {"IFLA_IFNAME": "eth0", **attributes}
+
+
+def test_what_a_link_was_told_and_how_it_is_are_read() -> None:
+    message = ifinfmsg()
+    message["index"], message["flags"] = 2, 0x300
+    message["attrs"] = [
+        ("IFLA_IFNAME", "ens3"),
+        ("IFLA_TXQLEN", 77),
+        ("IFLA_OPERSTATE", "LOWERLAYERDOWN"),
+        ("IFLA_LINK_NETNSID", 3),
+    ]
+
+    assert rtnl.parse_link(encoded(message)) == Link(
+        "ens3", 2, promisc=True, allmulti=True, txqueuelen=77, operstate="lowerlayerdown", netnsid=3
+    )
 
 
 def test_links_are_deleted_by_name_or_by_group_and_never_by_nothing() -> None:
