@@ -70,6 +70,17 @@ class Folded:
         found: list[Any] = self._typed(key, list, [])
         return [Folded(one, f"{self._where}.{key}[{index}]") for index, one in enumerate(found)]
 
+    def object_lists(self, key: str) -> list[list[Folded]]:
+        """Give a list of lists of objects."""
+        rows: list[Any] = self._typed(key, list, [])
+        found = []
+        for index, row in enumerate(rows):
+            where = f"{self._where}.{key}[{index}]"
+            if not isinstance(row, list | None):
+                raise CniError(INVALID_CONFIG, f"{where}: expected a list, got {type(row).__name__}")
+            found.append([Folded(one, f"{where}[{inner}]") for inner, one in enumerate(row or ())])
+        return found
+
     def _typed(self, key: str, kind: type, default: Any) -> Any:
         value = self._items.get(key.lower())
         if value is None:
