@@ -144,6 +144,11 @@ def test_a_link_reads_as_ip_shows_it(host: Any, kernel: LinuxKernel, box: Netns)
         "parent_ifindex": 0,
         "parent_abroad": False,
         "settings": None,
+        "promisc": False,
+        "allmulti": False,
+        "txqueuelen": seen["v0"]["txqlen"],
+        "operstate": seen["v0"]["operstate"].lower(),
+        "netnsid": seen["v0"]["link_netnsid"],
     }
     assert kernel.link("v1") is None
     assert kernel.link("a-name-that-is-too-long") is None

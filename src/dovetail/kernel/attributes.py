@@ -9,12 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from struct import Struct
 
-__all__ = ["attribute", "attributes", "be16", "be32", "each", "nest", "nul", "u8", "u16", "u32"]
+__all__ = [
+    "attribute",
+    "attributes",
+    "be16",
+    "be32",
+    "each",
+    "nest",
+    "nul",
+    "number",
+    "text",
+    "u8",
+    "u16",
+    "u32",
+]
 
 _HEADER = Struct("=HH")
 _U8 = Struct("=HHBxxx")
 _U16 = Struct("=HHHxx")
 _U32 = Struct("=HHI")
+_PLAIN_U32 = Struct("=I")
 _BE16 = Struct(">H")
 _BE32 = Struct(">I")
 _TYPE_MASK = 0x3FFF  # NLA_TYPE_MASK, include/uapi/linux/netlink.h
@@ -77,3 +91,13 @@ def each(data: bytes, offset: int = 0) -> Iterator[tuple[int, bytes]]:
 def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
     """Read attributes by type; of several of one type the last counts, as in the kernel's nla_parse."""
     return dict(each(data, offset))
+
+
+def number(data: bytes | None) -> int:
+    """Read a 32-bit number; 0 where there is none."""
+    return int(_PLAIN_U32.unpack_from(data)[0]) if data is not None and len(data) >= _PLAIN_U32.size else 0
+
+
+def text(data: bytes) -> str:
+    """Read a string up to its terminating NUL."""
+    return data.split(b"\0")[0].decode(errors="replace")

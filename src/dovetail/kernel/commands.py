@@ -7,26 +7,19 @@ them, and the trace shows them as the text of a step. Nothing here runs anything
 from __future__ import annotations
 
 import ipaddress
-import shlex
 from collections.abc import Callable, Collection, Iterable
 
+from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
+from dovetail.kernel.commands_routing import ROUTING
 from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
-from dovetail.model.attachment import Route
+from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
 
 __all__ = ["MUTATING", "describe", "element_lines", "element_text", "inside", "netns_path"]
 
 _TABLE = "inet dovetail"
-_RUN_NETNS = ("/run/netns/", "/var/run/netns/")  # NETNS_RUN_DIR of iproute2, where `ip -n NAME` looks
-_RT_SCOPES = {
-    0: "global",
-    200: "site",
-    253: "link",
-    254: "host",
-}  # rt_scope_t, include/uapi/linux/rtnetlink.h
 _PROTOCOL_V6 = 6
 _ONE_QUEUE = ("numtxqueues", 1, "numrxqueues", 1)  # see `rtnl.new_veth`
 
@@ -41,61 +34,43 @@ def describe(verb: str, *args: object, **kwargs: object) -> list[str]:
     return writer(*args, **kwargs) if writer is not None else []
 
 
-def netns_path(netns: Netns) -> str:
-    """Say where a namespace is, also when it came as a descriptor without a path."""
-    return netns.path or f"/proc/self/fd/{netns.fileno()}"
-
-
-def inside(path: str, line: str) -> str:
-    """Turn a command line into the same in the namespace at `path`: ``ip -n NAME …`` or ``nsenter …``."""
-    name = _netns_name(path)
-    if name and line.startswith("ip "):
-        return f"ip -n {shlex.quote(name)} {line.removeprefix('ip ')}"
-    return f"nsenter --net={shlex.quote(path)} {line}"
-
-
-def _netns_name(path: str) -> str:
-    for prefix in _RUN_NETNS:
-        name = path.removeprefix(prefix)
-        if name != path and "/" not in name:
-            return name
-    return ""
-
-
-def _line(*words: object) -> str:
-    return " ".join(shlex.quote(str(word)) for word in words if word != "")
-
-
 # -- namespaces ---------------------------------------------------------------------------------
 
 
 def _create_netns(path: str) -> list[str]:
-    name = _netns_name(path)
+    name = netns_name(path)
     if name:
-        return [_line("ip", "netns", "add", name), _line("ip", "-n", name, "link", "set", "dev", "lo", "up")]
+        return [
+            shell_line("ip", "netns", "add", name),
+            shell_line("ip", "-n", name, "link", "set", "dev", "lo", "up"),
+        ]
     return [
-        _line("touch", path),
-        _line("unshare", f"--net={path}", "true"),
-        _line("nsenter", f"--net={path}", "ip", "link", "set", "dev", "lo", "up"),
+        shell_line("touch", path),
+        shell_line("unshare", f"--net={path}", "true"),
+        shell_line("nsenter", f"--net={path}", "ip", "link", "set", "dev", "lo", "up"),
     ]
 
 
 def _delete_netns(path: str) -> list[str]:
-    name = _netns_name(path)
-    return [_line("ip", "netns", "del", name)] if name else [_line("umount", path), _line("rm", path)]
+    name = netns_name(path)
+    return (
+        [shell_line("ip", "netns", "del", name)]
+        if name
+        else [shell_line("umount", path), shell_line("rm", path)]
+    )
 
 
 # -- links --------------------------------------------------------------------------------------
 
 
 def _add_bridge(name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> list[str]:
-    lines = [_line("ip", "link", "add", "name", name, *_birth(mac, mtu), "type", "bridge")]
+    lines = [shell_line("ip", "link", "add", "name", name, *_birth(mac, mtu), "type", "bridge")]
     return lines + _set_link(name, alias=alias or None)
 
 
 def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
     both = [
-        _line(
+        shell_line(
             *("ip", "link", "add", "name", end.name, *_birth(end.mac, end.mtu), *_ONE_QUEUE, *_born_in(end)),
             *("type", "veth", "peer", "name", peer.name),
             *(*_birth(peer.mac, peer.mtu), *_ONE_QUEUE, *_born_in(peer)),
@@ -106,7 +81,7 @@ def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
 
 def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> list[str]:
     on = ("link", parent) if parent else ()
-    line = _line(
+    line = shell_line(
         *("ip", "link", "add", *on, "name", spec.name, *_birth(spec.mac, spec.mtu), *_born_in(spec)),
         *("type", kind_of(settings), *_settings(settings)),
     )
@@ -143,7 +118,7 @@ def _born_in(spec: LinkSpec) -> list[object]:
     if spec.netns is None:
         return []
     path = netns_path(spec.netns)
-    return ["netns", _netns_name(path) or path]
+    return ["netns", netns_name(path) or path]
 
 
 def _set_link(
@@ -154,19 +129,47 @@ def _set_link(
     mac: Mac | None = None,
     master: str | None = None,
     alias: str | None = None,
+    promisc: bool | None = None,
+    allmulti: bool | None = None,
+    txqueuelen: int | None = None,
 ) -> list[str]:
     words: list[object] = []
+    for word, on in (("promisc", promisc), ("allmulticast", allmulti)):
+        words += [word, "on" if on else "off"] if on is not None else []
+    words += ["txqueuelen", txqueuelen] if txqueuelen is not None else []
     if mac is not None:
         words += ["address", mac]
     if mtu is not None:
         words += ["mtu", mtu]
     if alias is not None:
-        words += ["alias", alias]
+        words += ["alias", alias or EMPTY]
     if master is not None:
         words += ["master", master] if master else ["nomaster"]
     if up is not None:
         words += ["up" if up else "down"]
-    return [_line("ip", "link", "set", "dev", name, *words)] if words else []
+    return [shell_line("ip", "link", "set", "dev", name, *words)] if words else []
+
+
+def _rename_link(name: str, new_name: str) -> list[str]:
+    return [shell_line("ip", "link", "set", "dev", name, "name", new_name)]
+
+
+def _move_link(name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> list[str]:
+    path = netns_path(netns)
+    return [_moved(name, netns_name(path) or path, new_name, alias)]
+
+
+def _take_link(name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> list[str]:
+    # the host's: the namespace of process 1
+    return [inside(netns_path(netns), _moved(name, "1", new_name, alias))]
+
+
+def _moved(name: str, to: str, new_name: str, alias: str | None) -> str:
+    words: list[object] = [
+        *(("name", new_name) if new_name else ()),
+        *(("alias", alias or EMPTY) if alias is not None else ()),
+    ]
+    return shell_line("ip", "link", "set", "dev", name, "netns", to, *words)
 
 
 def _set_bridge_port(name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> list[str]:
@@ -174,58 +177,40 @@ def _set_bridge_port(name: str, *, hairpin: bool | None = None, isolated: bool |
     for flag, value in (("hairpin", hairpin), ("isolated", isolated)):
         if value is not None:
             words += [flag, "on" if value else "off"]
-    return [_line("bridge", "link", "set", "dev", name, *words)] if words else []
+    return [shell_line("bridge", "link", "set", "dev", name, *words)] if words else []
 
 
 def _delete_links(names: Iterable[str]) -> list[str]:
-    return [_line("ip", "link", "del", "dev", name) for name in names]
+    return [shell_line("ip", "link", "del", "dev", name) for name in names]
 
 
-# -- addresses, routes --------------------------------------------------------------------------
+# -- addresses ----------------------------------------------------------------------------------
 
 
 def _add_address(
     link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
 ) -> list[str]:
     nodad = "nodad" if address.version == _PROTOCOL_V6 and not dad else ""
-    return [_line("ip", "addr", "add", address, "dev", link, nodad, "" if prefix_route else "noprefixroute")]
+    return [
+        shell_line("ip", "addr", "add", address, "dev", link, nodad, "" if prefix_route else "noprefixroute")
+    ]
 
 
 def _delete_address(link: str, address: IPInterface) -> list[str]:
-    return [_line("ip", "addr", "del", address, "dev", link)]
-
-
-def _add_route(link: str, route: Route) -> list[str]:
-    words: list[object] = ["via", route.gateway] if route.gateway is not None else []
-    words += ["dev", link]
-    for name, value in (("mtu", route.mtu), ("advmss", route.advmss), ("metric", route.priority)):
-        words += [name, value] if value else []
-    words += ["table", route.table] if route.table else []
-    words += ["scope", _RT_SCOPES.get(route.scope, route.scope)] if route.scope is not None else []
-    family = "-6" if route.destination.version == _PROTOCOL_V6 else ""
-    destination = "default" if route.destination.prefixlen == 0 else route.destination
-    return [_line("ip", family, "route", "add", destination, *words)]
-
-
-def _add_unreachable(destination: IPNetwork) -> list[str]:
-    return [_line("ip", "route", "add", "unreachable", destination, "proto", 208)]
-
-
-def _delete_unreachable(destination: IPNetwork) -> list[str]:
-    return [_line("ip", "route", "del", "unreachable", destination, "proto", 208)]
+    return [shell_line("ip", "addr", "del", address, "dev", link)]
 
 
 # -- sysctl, nftables, iptables, conntrack --------------------------------------------------------
 
 
 def _set_sysctl(key: str, value: str) -> list[str]:
-    return [_line("sysctl", "-q", "-w", f"{key}={value}")]
+    return [shell_line("sysctl", "-q", "-w", f"{key}={value}")]
 
 
 def _nft_apply(ruleset: str, elements: Collection[Element] = ()) -> list[str]:
     text = "\n".join([ruleset.strip("\n"), *element_lines("add", elements)])
     if "\n" not in text:
-        return [_line("nft", text)]
+        return [shell_line("nft", text)]
     return [f"nft -f - <<'EOF'\n{text}\nEOF"]
 
 
@@ -238,7 +223,7 @@ def _nft_delete_elements(elements: Collection[Element]) -> list[str]:
 
 
 def _nft_elements(action: str, elements: Collection[Element]) -> list[str]:
-    return [_line("nft", line) for line in element_lines(action, elements)]
+    return [shell_line("nft", line) for line in element_lines(action, elements)]
 
 
 def element_lines(action: str, elements: Collection[Element]) -> list[str]:
@@ -267,18 +252,18 @@ def _value_text(value: ElementValue) -> str:
 
 
 def _iptables(program: str, *args: str) -> list[str]:
-    return [_line(program, "--wait", *args)]
+    return [shell_line(program, "--wait", *args)]
 
 
 def _firewall_cmd(*args: str) -> list[str]:
-    return [_line("firewall-cmd", *args)]
+    return [shell_line("firewall-cmd", *args)]
 
 
 def _flush_conntrack(protocol: str, *, port: int = 0, address: IPAddress | None = None) -> list[str]:
     family: list[object] = ["-f", "ipv6"] if address is not None and address.version == _PROTOCOL_V6 else []
     words: list[object] = ["--orig-port-dst", port] if port else []
     words += ["--reply-src", address] if address is not None else []
-    return [_line("conntrack", "-D", *family, "-p", protocol, *words)]
+    return [shell_line("conntrack", "-D", *family, "-p", protocol, *words)]
 
 
 _WRITERS: dict[str, Callable[..., list[str]]] = {
@@ -288,13 +273,14 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "add_veth": _add_veth,
     "add_link": _add_link,
     "set_link": _set_link,
+    "rename_link": _rename_link,
+    "move_link": _move_link,
+    "take_link": _take_link,
     "set_bridge_port": _set_bridge_port,
     "delete_links": _delete_links,
     "add_address": _add_address,
     "delete_address": _delete_address,
-    "add_route": _add_route,
-    "add_unreachable": _add_unreachable,
-    "delete_unreachable": _delete_unreachable,
+    **ROUTING,
     "set_sysctl": _set_sysctl,
     "nft_apply": _nft_apply,
     "nft_add_elements": _nft_add_elements,

@@ -7,67 +7,47 @@ namespace where they were opened, whichever thread uses them. Sockets open at fi
 from __future__ import annotations
 
 import errno
-import socket
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractContextManager
 from functools import cached_property, partial
-from threading import local
-from types import TracebackType
-from typing import TypeVar
+from typing import TypedDict
 
 from dovetail.errors import AlreadyExists, DovetailError, NotFound
 from dovetail.kernel import netns, rtnl, sysctl
 from dovetail.kernel.commands import describe
 from dovetail.kernel.deletion import Deletions
-from dovetail.kernel.ifindex import index_of, name_of
+from dovetail.kernel.ifindex import index_of
 from dovetail.kernel.link_refusals import explain_link
 from dovetail.kernel.linux_firewall import LinuxFirewall
-from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
-from dovetail.kernel.refusals import ABSENT, explain
-from dovetail.kernel.train import Operation, Resolve, send_train
-from dovetail.model.addresses import IPInterface, IPNetwork
-from dovetail.model.attachment import Route
+from dovetail.kernel.linux_handle import names, rows
+from dovetail.kernel.linux_moving import LinuxMoving
+from dovetail.kernel.linux_routing import LinuxRouting
+from dovetail.kernel.netlink import Message, Refusal, RefusedError
+from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns
+from dovetail.kernel.refusals import explain
+from dovetail.kernel.train import Operation, Resolve
+from dovetail.model.addresses import IPInterface
 from dovetail.model.mac import Mac
 
 __all__ = ["LinuxKernel"]
 
 _MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
 
-T = TypeVar("T")
+
+class _Rare(TypedDict):
+    """What few links are told."""
+
+    promisc: bool | None
+    allmulti: bool | None
+    txqueuelen: int | None
 
 
-class _Batches(local):
-    """What a thread collects, while it does."""
-
-    operations: list[Operation] | None = None
-
-
-class _Batch:
-    """The ``with`` of `LinuxKernel.batch`; like the other two in every attachment a class, which costs half of a generator."""
-
-    __slots__ = ("_kernel",)
-
-    def __init__(self, kernel: LinuxKernel) -> None:
-        self._kernel = kernel
-
-    def __enter__(self) -> None:
-        self._kernel.collect()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._kernel.send_collected(wanted=exc is None)
-
-
-class LinuxKernel(LinuxFirewall):
+class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
         self._owns_home = home is None
         super().__init__(netns.present() if home is None else home)
-        self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
-        self._batches = _Batches()
         if self._owns_home:  # threads share this one, and must not each make their own
             _ = self._deletions, self._table
 
@@ -77,7 +57,6 @@ class LinuxKernel(LinuxFirewall):
 
     def close(self) -> None:
         """Close its sockets; nothing of the kernel's state changes."""
-        self._route.close()
         super().close()
         if self._owns_home:
             self._home.close()
@@ -115,38 +94,6 @@ class LinuxKernel(LinuxFirewall):
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def batch(self) -> AbstractContextManager[None]:
-        """Collect this thread's link, address and route verbs until the block ends; a block that fails sends none.
-
-        Within another batch it is part of that one.
-        """
-        return nullcontext() if self._batches.operations is not None else _Batch(self)
-
-    def collect(self) -> None:
-        """Begin a batch; `batch` does, and `send_collected` ends it."""
-        self._batches.operations = []
-
-    def send_collected(self, *, wanted: bool) -> None:
-        """End the batch and send it, if it is still `wanted`."""
-        operations, self._batches.operations = self._batches.operations, None
-        if wanted and operations:
-            self._send(operations)
-
-    def _do(self, operation: Operation) -> None:
-        collecting = self._batches.operations
-        if collecting is not None:
-            collecting.append(operation)
-        else:
-            self._send([operation])
-
-    def _send(self, operations: Sequence[Operation]) -> None:
-        if not operations:
-            return
-        with self._route.borrow() as netlink:
-            error = send_train(netlink, operations)
-        if error is not None:
-            raise error
-
     # -- links ------------------------------------------------------------------------------------
 
     def link(self, name: str) -> Link | None:
@@ -164,7 +111,7 @@ class LinuxKernel(LinuxFirewall):
     def links(self) -> list[Link]:
         """List all links."""
         with self._route.borrow() as netlink:
-            return [rtnl.parse_link(body) for body in _rows(netlink, rtnl.dump_links(), "ip link show")]
+            return [rtnl.parse_link(body) for body in rows(netlink, rtnl.dump_links(), "ip link show")]
 
     def add_bridge(self, name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> None:
         """Make a bridge, down; raises AlreadyExists. An MTU that is asked for stays whatever its ports have."""
@@ -270,13 +217,19 @@ class LinuxKernel(LinuxFirewall):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """Change what is not None; raises NotFound for the link or the master."""
-        commands = partial(describe, "set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias)
+        rare = _Rare(promisc=promisc, allmulti=allmulti, txqueuelen=txqueuelen)
+        commands = partial(
+            describe, "set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias, **rare
+        )
 
         def build(resolve: Resolve) -> list[Message]:
             index = None if master is None else resolve(master) if master else 0
-            return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias)]
+            return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias, **rare)]
 
         self._do(Operation(commands, build, link=name))
 
@@ -302,7 +255,7 @@ class LinuxKernel(LinuxFirewall):
         after = partial(self._deletions.delete, wanted)
         self._do(Operation(partial(describe, "delete_links", wanted), lambda _: [], after=after))
 
-    # -- addresses, routes ------------------------------------------------------------------------
+    # -- addresses -------------------------------------------------------------------------------
 
     def add_address(
         self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
@@ -336,58 +289,13 @@ class LinuxKernel(LinuxFirewall):
             index = index_of(netlink.fileno(), link) if link else 0
             if link and not index:
                 return []
-            bodies = _rows(netlink, rtnl.dump_addresses(index), "ip addr show")
-            names = _names(netlink)
+            bodies = rows(netlink, rtnl.dump_addresses(index), "ip addr show")
+            name_by = names(netlink)
             return [
                 (name, row.address)
                 for row in map(rtnl.parse_address, bodies)
-                if row is not None and index in (0, row.ifindex) and (name := names(row.ifindex))
+                if row is not None and index in (0, row.ifindex) and (name := name_by(row.ifindex))
             ]
-
-    def add_route(self, link: str, route: Route) -> None:
-        """Add a route; raises AlreadyExists, NotFound (the link), KernelError (the gateway is unreachable)."""
-        commands = partial(describe, "add_route", link, route)
-
-        def exists() -> AlreadyExists:
-            return AlreadyExists("route", str(route.destination))
-
-        self._do(Operation(commands, lambda resolve: [rtnl.new_route(resolve(link), route)], exists, link))
-
-    def routes(self) -> list[KernelRoute]:
-        """List the unicast routes of the main table; one with several next hops is listed for each."""
-        found: list[KernelRoute] = []
-        with self._route.borrow() as netlink:
-            names = _names(netlink)
-            for version in (4, 6):
-                for body in _rows(netlink, rtnl.dump_routes(version), "ip route show"):
-                    for row in rtnl.parse_routes(body):
-                        if name := names(row.ifindex):
-                            found.append(KernelRoute(row.destination, row.gateway, name))
-        return found
-
-    def add_unreachable(self, destination: IPNetwork) -> None:
-        """Answer that `destination` cannot be reached, where no longer prefix leads to it."""
-        self._unreachable("add_unreachable", rtnl.new_unreachable(destination), destination, errno.EEXIST)
-
-    def delete_unreachable(self, destination: IPNetwork) -> None:
-        """Remove that answer."""
-        self._unreachable(
-            "delete_unreachable", rtnl.remove_unreachable(destination), destination, errno.ESRCH
-        )
-
-    def unreachable(self) -> set[IPNetwork]:
-        """List what is answered so."""
-        with self._route.borrow() as netlink:
-            rows = [
-                rtnl.parse_unreachable(body)
-                for version in (4, 6)
-                for body in _rows(netlink, rtnl.dump_unreachable(version), "ip route show type unreachable")
-            ]
-        return {row for row in rows if row is not None}
-
-    def _unreachable(self, verb: str, message: Message, destination: IPNetwork, tolerated: int) -> None:
-        commands = partial(describe, verb, destination)
-        self._do(Operation(commands, lambda _: [message], tolerated=frozenset({tolerated})))
 
     # -- sysctl -----------------------------------------------------------------------------------
 
@@ -425,23 +333,3 @@ def _later(spec: LinkSpec, resolve: Resolve, *, born: bool) -> Message | None:
     return rtnl.set_link(
         spec.name, up=up, master=master, alias=spec.alias or None, hairpin=hairpin, isolated=isolated
     )
-
-
-def _rows(netlink: NetlinkSocket, message: Message, command: str) -> list[bytes]:
-    try:
-        return netlink.dump(message)
-    except RefusedError as exc:
-        if exc.refusal.errno in ABSENT:  # no such table, link or family yet: an empty list
-            return []
-        raise explain(exc.refusal, command) from exc
-
-
-def _names(netlink: NetlinkSocket) -> Callable[[int], str]:
-    known: dict[int, str] = {}
-
-    def name(index: int) -> str:
-        if index not in known:
-            known[index] = name_of(netlink.fileno(), index)
-        return known[index]
-
-    return name

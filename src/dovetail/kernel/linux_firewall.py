@@ -7,10 +7,11 @@ from functools import cached_property, partial
 
 from dovetail.kernel import conntrack, netns, sockets
 from dovetail.kernel.commands import describe, element_lines
-from dovetail.kernel.netlink import NetlinkSocket, RefusedError, SocketPool
+from dovetail.kernel.linux_handle import LinuxHandle
+from dovetail.kernel.netlink import RefusedError, SocketPool
 from dovetail.kernel.nfnetlink import NFPROTO_IPV4, NFPROTO_IPV6, drops, get_chain
 from dovetail.kernel.nft_table import NftTable
-from dovetail.kernel.protocol import Netns, TableState
+from dovetail.kernel.protocol import TableState
 from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.model.addresses import IPAddress
 from dovetail.model.element import Element
@@ -22,11 +23,8 @@ _TABLE = "dovetail"
 _FIREWALLS = {"iptables": NFPROTO_IPV4, "ip6tables": NFPROTO_IPV6}
 
 
-class LinuxFirewall:
+class LinuxFirewall(LinuxHandle):
     """Those verbs in the namespace `home`, which must stay open as long."""
-
-    def __init__(self, home: Netns) -> None:
-        self._home = home
 
     # what a handle to a sandbox, made for a few messages, mostly does without
 
@@ -42,10 +40,7 @@ class LinuxFirewall:
         """Close its sockets; nothing of the kernel's state changes."""
         if "_netfilter" in self.__dict__:
             self._netfilter.close()
-
-    def _open(self, protocol: int) -> NetlinkSocket:
-        with netns.entered(self._home):
-            return NetlinkSocket(protocol)
+        super().close()
 
     # -- nftables ---------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""The kernel as the rest of dovetail sees it: some thirty verbs in the vocabulary of ``ip`` and ``nft``.
+"""The kernel as the rest of dovetail sees it: some fifty verbs in the vocabulary of ``ip`` and ``nft``.
 
 `LinuxKernel` carries them out, `RecordingKernel` writes each as the command it equals, and a
 test's fake raises where it is told to. A handle is bound to one network namespace; `inside`
@@ -14,8 +14,8 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
-from dovetail.model.addresses import IPAddress, IPInterface, IPNetwork
-from dovetail.model.attachment import Route
+from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
+from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
@@ -32,6 +32,7 @@ __all__ = [
     "Macvlan",
     "MacvlanMode",
     "Netns",
+    "Rule",
     "TableState",
     "Vlan",
 ]
@@ -92,8 +93,7 @@ class Link(NamedTuple):
     """A link as the kernel has it.
 
     kind: IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC. parent_ifindex: the link this one sits on
-    (IFLA_LINK), counted in the parent's namespace, which is another one where `parent_abroad`. settings:
-    what `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
+    X `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
     """
 
     name: str
@@ -108,6 +108,11 @@ class Link(NamedTuple):
     parent_ifindex: int = 0
     parent_abroad: bool = False
     settings: LinkSettings | None = None
+    promisc: bool = False
+    allmulti: bool = False
+    txqueuelen: int = 0
+    operstate: str = ""
+    netnsid: int = -1
 
 
 class LinkSpec(NamedTuple):
@@ -128,14 +133,6 @@ class LinkSpec(NamedTuple):
     up: bool = False
 
 
-class KernelRoute(NamedTuple):
-    """A route of the main table; `gateway` None is on-link."""
-
-    destination: IPNetwork
-    gateway: IPAddress | None
-    link: str
-
-
 class TableState(NamedTuple):
     """A table as it is, or as a text would make it: its comment, and how many rules each chain has.
 
@@ -146,7 +143,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Protocol):
+class Kernel(Routing, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -184,7 +181,7 @@ class Kernel(Protocol):
         ...
 
     def batch(self) -> AbstractContextManager[None]:
-        """Collect the mutating link, address and route verbs called inside and send them as one message train.
+        """Collect the mutating link, address, route and rule verbs called inside and send them as one message train.
 
         The first that fails raises when the block ends; later ones are still attempted by the kernel.
         """
@@ -226,8 +223,27 @@ class Kernel(Protocol):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """``ip link set``; what is None stays as it is, ``master=""`` releases the link."""
+        ...
+
+    def rename_link(self, name: str, new_name: str) -> None:
+        """``ip link set dev NAME name NEW``; before Linux 6.2 the link must be down. Raises AlreadyExists."""
+        ...
+
+    def move_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """``ip link set dev NAME netns NETNS name NEW alias ALIAS``: put a link into another namespace.
+
+        It arrives there down, without its addresses, routes and master. Raises AlreadyExists where the name is
+        taken there (the link is here then), KernelError for what cannot move (a bridge, ``lo``).
+        """
+        ...
+
+    def take_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Fetch a link of another namespace into this one; as `move_link` there."""
         ...
 
     def set_bridge_port(
@@ -240,7 +256,7 @@ class Kernel(Protocol):
         """``ip link del`` for each; missing ones are no error. Several cost little more than one."""
         ...
 
-    # -- addresses, routes ----------------------------------------------------------------------
+    # -- addresses ------------------------------------------------------------------------------
     def add_address(
         self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
     ) -> None:
@@ -256,30 +272,6 @@ class Kernel(Protocol):
 
     def addresses(self, link: str = "") -> list[tuple[str, IPInterface]]:
         """List (link name, address), of one link or of all."""
-        ...
-
-    def add_route(self, link: str, route: Route) -> None:
-        """``ip route add``; an equal route that exists raises AlreadyExists."""
-        ...
-
-    def routes(self) -> list[KernelRoute]:
-        """List the unicast routes of the main table, both families."""
-        ...
-
-    def add_unreachable(self, destination: IPNetwork) -> None:
-        """``ip route add unreachable DESTINATION``: what no longer prefix leads to is answered so.
-
-        It bears a protocol number of ours (rtm_protocol). Where there is a route to `destination` already,
-        that stays and nothing is added.
-        """
-        ...
-
-    def delete_unreachable(self, destination: IPNetwork) -> None:
-        """Remove what `add_unreachable` added; what is gone already is no error."""
-        ...
-
-    def unreachable(self) -> set[IPNetwork]:
-        """List what `add_unreachable` added."""
         ...
 
     # -- sysctl -----------------------------------------------------------------------------------

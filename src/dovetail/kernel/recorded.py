@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EIO
 
-from dovetail.errors import KernelError
+from dovetail.errors import AlreadyExists, KernelError, NotFound
 from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, TableState
+from dovetail.kernel.protocol import Kernel, KernelRoute, Link, Rule, TableState
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
@@ -47,6 +47,9 @@ class Space:
     addresses_gone: set[tuple[str, IPInterface]] = field(default_factory=set)
     off_link: set[tuple[str, IPInterface]] = field(default_factory=set)
     routes: list[KernelRoute] = field(default_factory=list)
+    routes_gone: set[KernelRoute] = field(default_factory=set)
+    policy: list[Rule] = field(default_factory=list)
+    policy_gone: set[Rule] = field(default_factory=set)
     unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     table: bool | None = None
@@ -95,3 +98,35 @@ class Recorder:
             raise KernelError(f"injected fault in {verb}", EIO)
         lines = describe(verb, *args, **kwargs)
         world.commands += [inside(self._path, line) for line in lines] if self._path else lines
+
+    def link(self, name: str) -> Link | None:
+        """Look one up in the recording, then in the base."""
+        if name in self._space.links:
+            return self._space.links[name]
+        if name == "lo" and self._base is None:
+            return Link("lo", 1, mtu=65536)
+        return self._base.link(name) if self._base is not None else None
+
+    def links(self) -> list[Link]:
+        """List the base's links as changed by the recording."""
+        base = self._base.links() if self._base is not None else [Link("lo", 1, mtu=65536)]
+        found: dict[str, Link | None] = {link.name: link for link in base}
+        found.update(self._space.links)
+        return [link for link in found.values() if link is not None]
+
+    def _next(self) -> int:
+        self._world.ifindex += 1
+        return self._world.ifindex
+
+    def _absent(self, name: str) -> None:
+        if self.link(name) is not None:
+            raise AlreadyExists("interface", name)
+
+    def _present(self, name: str) -> Link:
+        link = self.link(name)
+        if link is None:
+            raise NotFound("interface", name)
+        return link
+
+    def _master(self, name: str) -> int:
+        return self._present(name).ifindex if name else 0

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns, Vlan
+from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Netns, Vlan
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_firewall import RecordingFirewall
-from dovetail.model.addresses import IPInterface, IPNetwork
-from dovetail.model.attachment import Route
+from dovetail.kernel.recording_routing import RecordingRouting
+from dovetail.model.addresses import IPInterface
 from dovetail.model.mac import Mac
 
 __all__ = ["RecordedNetns", "RecordingKernel"]
@@ -32,7 +33,7 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordingKernel(RecordingFirewall):
+class RecordingKernel(RecordingRouting, RecordingFirewall):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
@@ -126,21 +127,6 @@ class RecordingKernel(RecordingFirewall):
 
     # -- links ------------------------------------------------------------------------------------
 
-    def link(self, name: str) -> Link | None:
-        """Look one up in the recording, then in the base."""
-        if name in self._space.links:
-            return self._space.links[name]
-        if name == "lo" and self._base is None:
-            return Link("lo", 1, mtu=65536)
-        return self._base.link(name) if self._base is not None else None
-
-    def links(self) -> list[Link]:
-        """List the base's links as changed by the recording."""
-        base = self._base.links() if self._base is not None else [Link("lo", 1, mtu=65536)]
-        found: dict[str, Link | None] = {link.name: link for link in base}
-        found.update(self._space.links)
-        return [link for link in found.values() if link is not None]
-
     def add_bridge(self, name: str, *, mac: Mac | None = None, mtu: int = 0, alias: str = "") -> None:
         """Record ``ip link add NAME type bridge``."""
         self._absent(name)
@@ -201,18 +187,51 @@ class RecordingKernel(RecordingFirewall):
         mac: Mac | None = None,
         master: str | None = None,
         alias: str | None = None,
+        promisc: bool | None = None,
+        allmulti: bool | None = None,
+        txqueuelen: int | None = None,
     ) -> None:
         """Record ``ip link set``."""
         link = self._present(name)
         index = link.master if master is None else self._master(master)
-        self._record("set_link", name, up=up, mtu=mtu, mac=mac, master=master, alias=alias)
-        self._space.links[name] = link._replace(
-            up=link.up if up is None else up,
-            mtu=link.mtu if mtu is None else mtu,
-            mac=link.mac if mac is None else mac,
-            alias=link.alias if alias is None else alias,
-            master=index,
-        )
+        rare: dict[str, Any] = {"promisc": promisc, "allmulti": allmulti, "txqueuelen": txqueuelen}
+        given: dict[str, Any] = {"up": up, "mtu": mtu, "mac": mac, "alias": alias, **rare}
+        self._record("set_link", name, master=master, **given)
+        changed = {field: value for field, value in given.items() if value is not None}
+        self._space.links[name] = link._replace(**changed, master=index)
+
+    def rename_link(self, name: str, new_name: str) -> None:
+        """Record ``ip link set name``; addresses and routes go along."""
+        link = self._present(name)
+        self._absent(new_name)
+        self._record("rename_link", name, new_name)
+        space = self._space
+        for address in [a for n, a in self.addresses(name) if n == name]:
+            space.addresses.discard((name, address))
+            space.addresses_gone.add((name, address))
+            space.addresses.add((new_name, address))
+        space.routes = [r._replace(link=new_name) if r.link == name else r for r in space.routes]
+        self._relocate(self._inode, name, self._inode, link._replace(name=new_name))
+
+    def move_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Record ``ip link set netns``."""
+        link, wanted = self._present(name), new_name or name
+        with self.inside(netns) as there:
+            if there.link(wanted) is not None:
+                raise AlreadyExists("interface", wanted, hint=f"in {netns.path}; choose another name")
+        self._record("move_link", name, netns, new_name=new_name, alias=alias)
+        self._move(self._inode, link, netns.inode, wanted, alias)
+
+    def take_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
+        """Record ``ip -n NETNS link set netns``."""
+        wanted = new_name or name
+        with self.inside(netns) as there:
+            link = there.link(name)
+            if link is None:
+                raise NotFound("interface", name)
+        self._absent(wanted)
+        self._record("take_link", name, netns, new_name=new_name, alias=alias)
+        self._move(netns.inode, link, self._inode, wanted, alias)
 
     def set_bridge_port(
         self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
@@ -238,7 +257,7 @@ class RecordingKernel(RecordingFirewall):
         for name in doomed:
             self._drop(self._inode, name)
 
-    # -- addresses, routes --------------------------------------------------------------------------
+    # -- addresses ----------------------------------------------------------------------------------
 
     def add_address(
         self, link: str, address: IPInterface, *, dad: bool = False, prefix_route: bool = True
@@ -268,46 +287,6 @@ class RecordingKernel(RecordingFirewall):
         all_of_them = {*base, *recorded} - self._space.addresses_gone
         return sorted(all_of_them, key=lambda pair: (pair[0], pair[1].version, pair[1]))
 
-    def add_route(self, link: str, route: Route) -> None:
-        """Record ``ip route add``."""
-        self._present(link)
-        wanted = KernelRoute(route.destination, route.gateway, link)
-        main = not route.table
-        if main and not route.priority and route.destination in {r.destination for r in self.routes()}:
-            raise AlreadyExists("route", str(route.destination))
-        self._record("add_route", link, route)
-        if main:
-            self._space.routes.append(wanted)
-
-    def routes(self) -> list[KernelRoute]:
-        """List recorded routes, those that recorded addresses bring, and the base's."""
-        base = [r for r in self._base.routes() if self.link(r.link)] if self._base is not None else []
-        links = {link.name for link in self.links() if link.up}
-        direct = [
-            KernelRoute(a.network, None, n)
-            for n, a in sorted(self._space.addresses - self._space.off_link, key=str)
-            if n in links and (a.version == _V6 or a.network.prefixlen < a.max_prefixlen)
-        ]
-        return list(dict.fromkeys([*base, *direct, *self._space.routes]))
-
-    def add_unreachable(self, destination: IPNetwork) -> None:
-        """Record ``ip route add unreachable`` where it is not there."""
-        if destination not in self.unreachable():
-            self._record("add_unreachable", destination)
-            self._space.unreachable[destination] = True
-
-    def delete_unreachable(self, destination: IPNetwork) -> None:
-        """Record ``ip route del unreachable`` where it is there."""
-        if destination in self.unreachable():
-            self._record("delete_unreachable", destination)
-            self._space.unreachable[destination] = False
-
-    def unreachable(self) -> set[IPNetwork]:
-        """List what was recorded, and the base's."""
-        base = self._base.unreachable() if self._base is not None else set()
-        recorded = self._space.unreachable
-        return {d for d in {*base, *recorded} if recorded.get(d, True)}
-
     # -- sysctl -------------------------------------------------------------------------------------
 
     def sysctl(self, key: str) -> str | None:
@@ -333,29 +312,31 @@ class RecordingKernel(RecordingFirewall):
             netns = self._world.paths[path] = RecordedNetns(path, self._next())
         return netns
 
-    def _next(self) -> int:
-        self._world.ifindex += 1
-        return self._world.ifindex
-
     def _real(self, link: str) -> bool:
         """Say whether the base may be asked about `link`: it is not one that exists in the recording only."""
         return not link or (self._base is not None and self._base.link(link) is not None)
 
-    def _absent(self, name: str) -> None:
-        if self.link(name) is not None:
-            raise AlreadyExists("interface", name)
-
-    def _present(self, name: str) -> Link:
-        link = self.link(name)
-        if link is None:
-            raise NotFound("interface", name)
-        return link
-
-    def _master(self, name: str) -> int:
-        return self._present(name).ifindex if name else 0
-
     def _at(self, names: Iterable[str]) -> set[tuple[int, str]]:
         return {(self._inode, name) for name in names}
+
+    def _move(self, inode: int, link: Link, to: int, new_name: str, alias: str | None) -> None:
+        space = self._space_of(inode)
+        space.addresses = {pair for pair in space.addresses if pair[0] != link.name}
+        space.routes = [route for route in space.routes if route.link != link.name]
+        alias = link.alias if alias is None else alias
+        self._relocate(inode, link.name, to, link._replace(name=new_name, up=False, master=0, alias=alias))
+
+    def _relocate(self, inode: int, name: str, to: int, link: Link) -> None:
+        """Note that what was `name` in the namespace `inode` is `link` in the namespace `to`."""
+        self._space_of(inode).links[name] = None
+        self._space_of(to).links[link.name] = link
+        old, new, world = (inode, name), (to, link.name), self._world
+        if old in world.peers:
+            other = world.peers[new] = world.peers.pop(old)
+            world.peers[other] = new
+        if old in world.parents:
+            world.parents[new] = world.parents.pop(old)
+        world.parents.update({child: new for child, parent in world.parents.items() if parent == old})
 
     def _drop(self, inode: int, name: str) -> None:
         peer = self._world.peers.pop((inode, name), None)

@@ -14,6 +14,7 @@ from dovetail.kernel.protocol import (
     LinkSettings,
     LinkSpec,
     Macvlan,
+    Rule,
     Vlan,
 )
 from dovetail.kernel.recording import RecordingKernel
@@ -31,7 +32,7 @@ def kernel() -> RecordingKernel:
 
 
 def test_it_has_every_verb_of_the_protocol() -> None:
-    verbs = {name for name in vars(Kernel) if not name.startswith("_")}
+    verbs = {name for part in Kernel.__mro__ for name in vars(part) if not name.startswith("_")}
 
     assert verbs <= set(dir(RecordingKernel))
     assert verbs >= MUTATING
@@ -43,6 +44,13 @@ def test_it_has_every_verb_of_the_protocol() -> None:
         ("add_bridge", ("b",), {"mtu": 1400}, ["ip link add name b mtu 1400 type bridge"]),
         ("set_link", ("b",), {"up": False, "master": ""}, ["ip link set dev b nomaster down"]),
         ("set_link", ("b",), {}, []),
+        (
+            "set_link",
+            ("b",),
+            {"promisc": True, "allmulti": False, "txqueuelen": 0, "mtu": 1400},
+            ["ip link set dev b promisc on allmulticast off txqueuelen 0 mtu 1400"],
+        ),
+        ("rename_link", ("b", "c"), {}, ["ip link set dev b name c"]),
         ("set_bridge_port", ("p",), {"hairpin": False}, ["bridge link set dev p hairpin off"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {}, ["ip addr add fd00::1/64 dev b nodad"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {"dad": True}, ["ip addr add fd00::1/64 dev b"]),
@@ -78,6 +86,25 @@ def test_it_has_every_verb_of_the_protocol() -> None:
                 "ip route add 10.0.0.0/8 via 10.88.0.1 dev b mtu 1400 advmss 1300 metric 7 table 9 scope global"
             ],
         ),
+        (
+            "add_route",
+            ("b", Route(destination=ip_network("10.0.0.0/8"), gateway=ip_address("fd00::1"), scope=253)),
+            {"append": True, "source": ip_address("10.1.0.1")},
+            ["ip route append 10.0.0.0/8 via inet6 fd00::1 dev b scope link src 10.1.0.1"],
+        ),
+        (
+            "delete_route",
+            ("b", Route(destination=ip_network("fd00::/64"), mtu=1400, priority=7, table=1000)),
+            {},
+            ["ip -6 route del fd00::/64 dev b metric 7 table 1000"],
+        ),
+        (
+            "add_rule",
+            (Rule(4, ip_network("10.0.0.2/32"), ip_network("10.9.0.0/16"), "lo", 100, 7),),
+            {},
+            ["ip rule add from 10.0.0.2/32 to 10.9.0.0/16 iif lo lookup 100 priority 7"],
+        ),
+        ("delete_rule", (Rule(6, table=100),), {}, ["ip -6 rule del lookup 100"]),
         (
             "set_sysctl",
             ("net/ipv4/conf/a.1/forwarding", "1"),
@@ -182,6 +209,50 @@ def test_a_pair_lives_in_two_namespaces_and_dies_with_either_end(kernel: Recordi
     assert "ip -n box link del dev eth0" in kernel.commands
 
 
+def test_a_link_moves_with_its_pair_and_comes_back_by_another_name(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.add_veth(LinkSpec("card0", up=True), LinkSpec("wire0"))
+    kernel.add_address("card0", ip_interface("10.0.0.1/24"))
+    kernel.commands.clear()
+
+    kernel.move_link("card0", box, new_name="eth0", alias="card0")
+
+    assert (kernel.link("card0"), kernel.addresses()) == (None, [])
+    with kernel.inside(box) as inner:
+        link = inner.link("eth0")
+        assert link is not None
+        assert (link.up, link.alias) == (False, "card0")
+        with pytest.raises(AlreadyExists, match="eth0"):
+            kernel.move_link("wire0", box, new_name="eth0")
+    with pytest.raises(AlreadyExists, match="wire0"):
+        kernel.take_link("eth0", box, new_name="wire0")
+    with pytest.raises(NotFound, match="eth1"):
+        kernel.take_link("eth1", box)
+
+    kernel.take_link("eth0", box, new_name="card0", alias="")
+    kernel.rename_link("card0", "card1")
+    kernel.delete_links(["wire0"])
+
+    assert [link.name for link in kernel.links()] == ["lo"]
+    assert kernel.commands == [
+        "ip link set dev card0 netns box name eth0 alias card0",
+        "ip -n box link set dev eth0 netns 1 name card0 alias ''",
+        "ip link set dev card0 name card1",
+        "ip link del dev wire0",
+    ]
+
+
+def test_a_new_name_goes_for_addresses_and_routes_too(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("a")
+    kernel.add_address("a", ip_interface("10.0.0.1/24"))
+    kernel.add_route("a", Route(destination=ip_network("10.9.0.0/16")))
+
+    kernel.rename_link("a", "b")
+
+    assert kernel.addresses() == [("b", ip_interface("10.0.0.1/24"))]
+    assert [route.link for route in kernel.routes()] == ["b"]
+
+
 def test_deleting_both_ends_is_one_deletion_and_a_missing_one_none(kernel: RecordingKernel) -> None:
     kernel.add_veth(LinkSpec("h"), LinkSpec("c"))
     kernel.commands.clear()
@@ -228,6 +299,51 @@ def test_addresses_and_routes_are_read_back(kernel: RecordingKernel) -> None:
         kernel.add_route("b", default)
     with pytest.raises(AlreadyExists):
         kernel.add_address("b", ip_interface("10.0.0.1/24"))
+
+
+def test_routes_of_a_table_are_appended_moved_and_deleted(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    kernel.set_link("b", up=True)
+    kernel.add_address("b", ip_interface("10.0.0.1/24"))
+    default, first, second = ip_network("0.0.0.0/0"), ip_address("10.0.0.2"), ip_address("10.0.0.3")
+    kernel.add_route("b", Route(destination=default, gateway=first))
+    with pytest.raises(AlreadyExists):
+        kernel.add_route("b", Route(destination=default, gateway=second))
+    kernel.add_route("b", Route(destination=default, gateway=second), append=True)
+    kernel.commands.clear()
+
+    for route in kernel.table_routes(254):
+        kernel.add_route("b", route.route(table=1000), source=route.source, append=True)
+        kernel.delete_route("b", route.route())
+        kernel.delete_route("b", route.route())
+
+    assert kernel.commands == [
+        "ip route append 10.0.0.0/24 dev b table 1000 scope link src 10.0.0.1",
+        "ip route del 10.0.0.0/24 dev b table 254 scope link",
+        "ip route append default via 10.0.0.2 dev b table 1000 scope global",
+        "ip route del default via 10.0.0.2 dev b table 254 scope global",
+        "ip route append default via 10.0.0.3 dev b table 1000 scope global",
+        "ip route del default via 10.0.0.3 dev b table 254 scope global",
+    ]
+    assert kernel.routes() == []
+    assert [r.gateway for r in kernel.table_routes(1000)] == [None, first, second]
+    assert kernel.table_routes() == kernel.table_routes(1000)
+
+
+def test_rules_lie_over_the_bases_and_over_those_of_a_fresh_namespace(kernel: RecordingKernel) -> None:
+    one, two = Rule(4, ip_network("10.0.0.2/32"), table=100), Rule(6, table=100, priority=5)
+    kernel.add_rule(one)
+    over = RecordingKernel(kernel)
+
+    over.add_rule(two)
+    over.delete_rule(one)
+    over.delete_rule(one)
+
+    assert [rule.priority for rule in kernel.routing_rules()] == [0, 32765, 32766, 32767, 0, 32766]
+    assert [rule.priority for rule in over.routing_rules()] == [0, 32766, 32767, 0, 5, 32766]
+    assert len(over.commands) == 2
+    with pytest.raises(AlreadyExists):
+        over.add_rule(two)
 
 
 def test_an_address_without_its_prefix_and_one_that_is_all_of_it_bring_no_route(

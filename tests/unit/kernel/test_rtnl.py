@@ -11,12 +11,10 @@ import pytest
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ifinfmsg.plugins.ipvlan import ipvlan
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dovetail.kernel import rtnl
 from dovetail.kernel.netlink import Message
 from dovetail.kernel.protocol import Dummy, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Vlan
-from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
 
 # pyroute2 has not heard of the flags (include/uapi/linux/if_link.h)
@@ -231,6 +229,9 @@ def test_a_mode_that_is_never_made_is_read_as_no_settings() -> None:
         ({"master": 0}, (0, 0), {"IFLA_MASTER": 0}),
         ({"alias": "of whom"}, (0, 0), {"IFLA_IFALIAS": "of whom"}),
         ({"group": 1 << 30}, (0, 0), {"IFLA_GROUP": 1 << 30}),
+        ({"promisc": True, "allmulti": False}, (0x100, 0x300), {}),
+        ({"up": True, "allmulti": True}, (0x201, 0x201), {}),
+        ({"txqueuelen": 0}, (0, 0), {"IFLA_TXQLEN": 0}),
     ],
 )
 def test_setting_a_link_carries_what_changes(
@@ -260,6 +261,39 @@ def test_port_flags_are_the_slaves_data_of_a_newlink_without_create() -> None:
             "IFLA_INFO_SLAVE_DATA": {"IFLA_BRPORT_MODE": 1, "IFLA_BRPORT_ISOLATED": 0},
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("where", "attributes"),
+    [
+        ({}, {}),
+        ({"netns": OpenNetns(9)}, {"IFLA_NET_NS_FD": 9}),
+        ({"netns": OpenNetns(9), "alias": "old"}, {"IFLA_NET_NS_FD": 9, "IFLA_IFALIAS": "old"}),
+    ],
+)
+def test_a_link_moves_and_gets_its_name_by_one_message(
+    where: dict[str, Any], attributes: dict[str, Any]
+) -> None:
+    message = rtnl.move_link(12, "eth0", **where)
+
+    read = decoded(ifinfmsg, message)
+    assert (message.kind, message.flags, read["index"], read["change"]) == (19, 0, 12, 0)
+    assert named(read) == {"IFLA_IFNAME": "eth0", **attributes}
+
+
+def test_what_a_link_was_told_and_how_it_is_are_read() -> None:
+    message = ifinfmsg()
+    message["index"], message["flags"] = 2, 0x300
+    message["attrs"] = [
+        ("IFLA_IFNAME", "ens3"),
+        ("IFLA_TXQLEN", 77),
+        ("IFLA_OPERSTATE", "LOWERLAYERDOWN"),
+        ("IFLA_LINK_NETNSID", 3),
+    ]
+
+    assert rtnl.parse_link(encoded(message)) == Link(
+        "ens3", 2, promisc=True, allmulti=True, txqueuelen=77, operstate="lowerlayerdown", netnsid=3
+    )
 
 
 def test_links_are_deleted_by_name_or_by_group_and_never_by_nothing() -> None:
@@ -363,116 +397,3 @@ def test_addresses_of_other_families_are_passed_over() -> None:
     message["family"] = socket.AF_PACKET
 
     assert rtnl.parse_address(encoded(message)) is None
-
-
-# -- routes ---------------------------------------------------------------------------------------
-
-
-def new_route(destination: str, gateway: str = "", **more: Any) -> Any:
-    via = ipaddress.ip_address(gateway) if gateway else None
-    message = rtnl.new_route(12, Route(destination=ipaddress.ip_network(destination), gateway=via, **more))
-    assert (message.kind, message.flags) == (24, CREATE)
-    return decoded(rtmsg, message)
-
-
-def test_a_default_route_has_no_destination() -> None:
-    read = new_route("0.0.0.0/0", "10.0.0.1")
-
-    fields = {name: read[name] for name in ("family", "dst_len", "table", "proto", "scope", "type")}
-    assert fields == {"family": 2, "dst_len": 0, "table": 254, "proto": 3, "scope": 0, "type": 1}
-    assert named(read) == {"RTA_GATEWAY": "10.0.0.1", "RTA_OIF": 12, "RTA_TABLE": 254}
-
-
-@pytest.mark.parametrize(
-    ("destination", "scope", "expected"),
-    [("10.9.0.0/16", None, 253), ("10.9.0.0/16", 0, 0), ("fd09::/64", None, 0)],
-)
-def test_a_route_without_gateway_has_the_links_scope(
-    destination: str, scope: int | None, expected: int
-) -> None:
-    read = new_route(destination, scope=scope)
-
-    assert read["scope"] == expected
-    assert named(read)["RTA_DST"] == destination.split("/", maxsplit=1)[0]
-
-
-def test_a_route_carries_metrics_priority_and_a_table_beyond_a_byte() -> None:
-    read = new_route("10.9.0.0/16", "10.0.0.1", mtu=1300, advmss=1200, priority=7, table=1000)
-
-    assert read["table"] == 0
-    assert named(read) == {
-        "RTA_DST": "10.9.0.0",
-        "RTA_GATEWAY": "10.0.0.1",
-        "RTA_OIF": 12,
-        "RTA_PRIORITY": 7,
-        "RTA_TABLE": 1000,
-        "RTA_METRICS": {"RTAX_MTU": 1300, "RTAX_ADVMSS": 1200},
-    }
-
-
-def test_an_ipv4_route_may_lead_over_an_ipv6_gateway() -> None:
-    assert named(new_route("10.9.0.0/16", "fd00::1"))["RTA_VIA"] == {
-        "family": socket.AF_INET6,
-        "addr": "fd00::1",
-    }
-
-
-@pytest.mark.parametrize("destination", ["10.9.0.0/16", "fd09::/64"])
-def test_an_unreachable_destination_has_no_link_and_our_protocol(destination: str) -> None:
-    network = ipaddress.ip_network(destination)
-
-    added = rtnl.new_unreachable(network)
-    removed = rtnl.remove_unreachable(network)
-
-    read = decoded(rtmsg, added)
-    fields = {name: read[name] for name in ("dst_len", "table", "proto", "scope", "type")}
-    assert fields == {"dst_len": network.prefixlen, "table": 254, "proto": 208, "scope": 0, "type": 7}
-    assert named(read) == {"RTA_DST": str(network.network_address)}
-    assert (added.kind, added.flags, removed.kind, removed.flags) == (24, CREATE, 25, 0)
-    assert rtnl.parse_unreachable(added.body) == network
-    assert rtnl.parse_unreachable(kernel_route([("RTA_DST", "10.9.0.0")])) is None
-
-
-def kernel_route(attributes: list[Any], **fields: int) -> bytes:
-    message = rtmsg()
-    values = {"family": socket.AF_INET, "dst_len": 16, "table": 254, "type": 1, **fields}
-    for name, value in values.items():
-        message[name] = value
-    message["attrs"] = attributes
-    return encoded(message)
-
-
-def test_a_route_is_read_from_what_pyroute2_writes() -> None:
-    body = kernel_route(
-        [("RTA_TABLE", 254), ("RTA_DST", "10.9.0.0"), ("RTA_GATEWAY", "10.0.0.1"), ("RTA_OIF", 3)]
-    )
-
-    assert rtnl.parse_routes(body) == [
-        (ipaddress.ip_network("10.9.0.0/16"), ipaddress.ip_address("10.0.0.1"), 3)
-    ]
-
-
-def test_default_routes_of_both_families_are_read() -> None:
-    four = kernel_route([("RTA_OIF", 3)], dst_len=0)
-    six = kernel_route([("RTA_OIF", 3), ("RTA_GATEWAY", "fd00::1")], dst_len=0, family=socket.AF_INET6)
-
-    assert rtnl.parse_routes(four) == [(ipaddress.ip_network("0.0.0.0/0"), None, 3)]
-    assert rtnl.parse_routes(six) == [(ipaddress.ip_network("::/0"), ipaddress.ip_address("fd00::1"), 3)]
-
-
-def test_every_next_hop_is_a_row() -> None:
-    hops = [
-        {"oif": 3, "attrs": [("RTA_GATEWAY", "10.0.0.2")]},
-        {"oif": 4, "attrs": [("RTA_GATEWAY", "10.0.1.2")]},
-    ]
-
-    rows = rtnl.parse_routes(kernel_route([("RTA_DST", "10.9.0.0"), ("RTA_MULTIPATH", hops)]))
-
-    assert [(str(row.gateway), row.ifindex) for row in rows] == [("10.0.0.2", 3), ("10.0.1.2", 4)]
-
-
-@pytest.mark.parametrize(
-    "other", [{"type": 6}, {"table": 255}, {"flags": 0x200}, {"family": socket.AF_PACKET}], ids=str
-)
-def test_routes_that_are_not_main_and_unicast_are_passed_over(other: dict[str, int]) -> None:
-    assert rtnl.parse_routes(kernel_route([("RTA_OIF", 3)], **{"dst_len": 0, **other})) == []
