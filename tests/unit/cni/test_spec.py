@@ -161,7 +161,11 @@ def test_a_chain_hands_on_all_that_its_version_can_say() -> None:
     document = {
         "cniVersion": "1.1.0",
         "interfaces": [
-            {"name": "ib0", "mac": "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2", "mtu": 2044},
+            {
+                "name": "ib0",
+                "mac": "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2",
+                "mtu": 2044,
+            },
             {"name": "eth0", "sandbox": "/run/netns/a", "pciID": "0000:01:00.0", "socketPath": "/run/s"},
             {"name": "eth1", "sandbox": "/run/netns/a"},
         ],
