@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
 from dovetail.kernel.commands_routing import ROUTING
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
+from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Tap, Vlan, Vrf
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
@@ -80,6 +80,8 @@ def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
 
 
 def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> list[str]:
+    if isinstance(settings, Tap):
+        return _add_tap(spec, settings)
     on = ("link", parent) if parent else ()
     line = shell_line(
         *("ip", "link", "add", *on, "name", spec.name, *_birth(spec.mac, spec.mtu), *_born_in(spec)),
@@ -88,14 +90,27 @@ def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> li
     return [line, *_configure(spec)]
 
 
+def _add_tap(spec: LinkSpec, tap: Tap) -> list[str]:
+    words: list[object] = ["multi_queue"] if tap.multi_queue else []
+    words += ["user", tap.owner] if tap.owner is not None else []
+    words += ["group", tap.group] if tap.group is not None else []
+    lines = [shell_line("ip", "tuntap", "add", "dev", spec.name, "mode", "tap", *words)]
+    lines += _set_link(spec.name, mac=spec.mac, mtu=spec.mtu or None)
+    if spec.netns is not None:
+        lines = [inside(netns_path(spec.netns), one) for one in lines]
+    return [*lines, *_configure(spec)]
+
+
 def _settings(settings: LinkSettings) -> tuple[object, ...]:
     match settings:
-        case Macvlan(mode):
-            return "mode", mode
+        case Macvlan(mode, length):
+            return "mode", mode, *(("bcqueuelen", length) if length else ())
         case Ipvlan(mode, flag):
             return "mode", mode, flag
         case Vlan(number):
             return "id", number
+        case Vrf(table):
+            return "table", table
         case _:
             return ()
 

@@ -23,7 +23,7 @@ from dovetail.kernel.linux_handle import names, rows
 from dovetail.kernel.linux_moving import LinuxMoving
 from dovetail.kernel.linux_routing import LinuxRouting
 from dovetail.kernel.netlink import Message, Refusal, RefusedError
-from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns
+from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns, Tap
 from dovetail.kernel.refusals import explain
 from dovetail.kernel.train import Operation, Resolve
 from dovetail.model.addresses import IPInterface
@@ -172,8 +172,12 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
         """Make a link by one message, and what the kernel takes by a second only in the same send.
 
         A link born elsewhere gets its second message over a socket there. What the kernel's refusal means is
-        read from the links that are there.
+        read from the links that are there. A tap is made by ioctls, within a batch at its place in the order.
         """
+        if isinstance(settings, Tap):
+            commands = partial(describe, "add_link", spec, settings)
+            self._do(Operation(commands, lambda _: [], after=partial(self._add_tap, spec, settings)))
+            return
         commands = partial(describe, "add_link", spec, settings, parent=parent)
         here = spec.netns is None
 
@@ -199,6 +203,20 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
         refused = partial(self._link_refused, spec, settings, parent)
         made = spec.name if here else ""
         self._do(Operation(commands, build, refused=refused, link=spec.name, made=made, after=after))
+
+    def _add_tap(self, spec: LinkSpec, tap: Tap) -> None:
+        from dovetail.kernel.tun import make_tap
+
+        with LinuxKernel(spec.netns or self._home) as inner:
+            with netns.entered(spec.netns or self._home):
+                make_tap(spec.name, tap)
+            try:
+                with inner.batch():
+                    inner.set_link(spec.name, mac=spec.mac, mtu=spec.mtu or None)
+                    _configure(inner, spec)
+            except DovetailError:
+                inner.delete_links([spec.name])
+                raise
 
     def _link_refused(
         self, spec: LinkSpec, settings: LinkSettings, parent: str, refusal: Refusal

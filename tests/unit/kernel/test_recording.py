@@ -15,7 +15,9 @@ from dovetail.kernel.protocol import (
     LinkSpec,
     Macvlan,
     Rule,
+    Tap,
     Vlan,
+    Vrf,
 )
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.attachment import Route
@@ -136,6 +138,7 @@ def test_a_verb_equals_its_command(
     ("settings", "words"),
     [
         (Macvlan("vepa"), "type macvlan mode vepa"),
+        (Macvlan("bridge", 500), "type macvlan mode bridge bcqueuelen 500"),
         (Ipvlan("l3s", "private"), "type ipvlan mode l3s private"),
         (Vlan(10), "type vlan id 10"),
     ],
@@ -146,6 +149,28 @@ def test_a_link_on_a_parent_equals_its_command(settings: LinkSettings, words: st
         "ip link set dev x alias a",
         "ip link set dev x up",
     ]
+
+
+def test_links_without_a_parent_equal_their_commands(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.commands.clear()
+
+    kernel.add_link(LinkSpec("v", up=True), Vrf(1000))
+    kernel.add_link(LinkSpec("t0"), Tap())
+    kernel.add_link(LinkSpec("t1", MAC, 1400, netns=box, up=True), Tap(multi_queue=True, owner=0, group=1000))
+
+    assert kernel.commands == [
+        "ip link add name v type vrf table 1000",
+        "ip link set dev v up",
+        "ip tuntap add dev t0 mode tap",
+        "ip -n box tuntap add dev t1 mode tap multi_queue user 0 group 1000",
+        f"ip -n box link set dev t1 address {MAC} mtu 1400",
+        "ip -n box link set dev t1 up",
+    ]
+    with kernel.inside(box) as inner:
+        link = inner.link("t1")
+        assert link is not None
+        assert (link.kind, link.settings) == ("tun", Tap(multi_queue=True, owner=0, group=1000))
 
 
 def test_a_link_is_born_in_a_sandbox_and_goes_with_its_parent(kernel: RecordingKernel) -> None:
