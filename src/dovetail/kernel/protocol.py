@@ -14,12 +14,15 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from dovetail.kernel.protocol_bridges import BridgePort, BridgeSettings, Bridging, VlanRange
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
 __all__ = [
+    "BridgePort",
+    "BridgeSettings",
     "Dummy",
     "Ipvlan",
     "IpvlanFlag",
@@ -36,6 +39,7 @@ __all__ = [
     "TableState",
     "Tap",
     "Vlan",
+    "VlanRange",
     "Vrf",
 ]
 
@@ -167,7 +171,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Routing, Protocol):
+class Kernel(Bridging, Routing, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -268,12 +272,6 @@ class Kernel(Routing, Protocol):
 
     def take_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
         """Fetch a link of another namespace into this one; as `move_link` there."""
-        ...
-
-    def set_bridge_port(
-        self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
-    ) -> None:
-        """``bridge link set dev NAME hairpin on isolated on``."""
         ...
 
     def delete_links(self, names: Iterable[str]) -> None:
