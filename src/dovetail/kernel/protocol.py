@@ -15,12 +15,14 @@ from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
+from dovetail.kernel.protocol_tc import Redirect, Tbf, TrafficControl
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
 __all__ = [
     "Dummy",
+    "Ifb",
     "Ipvlan",
     "IpvlanFlag",
     "IpvlanMode",
@@ -32,9 +34,11 @@ __all__ = [
     "Macvlan",
     "MacvlanMode",
     "Netns",
+    "Redirect",
     "Rule",
     "TableState",
     "Tap",
+    "Tbf",
     "Vlan",
     "Vrf",
 ]
@@ -109,7 +113,11 @@ class Tap(NamedTuple):
     group: int | None = None
 
 
-LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap
+class Ifb(NamedTuple):
+    """``type ifb``: what is sent on it comes back as received where it came from; it has a queue, which receiving lacks."""
+
+
+LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap | Ifb
 """What the kinds of links that `Kernel.add_link` makes need to know, each."""
 
 
@@ -167,7 +175,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Routing, Protocol):
+class Kernel(Routing, TrafficControl, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
