@@ -12,9 +12,10 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from dovetail.errors import AlreadyExists, Unsupported
 from dovetail.features.bandwidth import differences, find_ifb, ifb_name, shape, stale_ifbs, unshape
 from dovetail.kernel.linux import LinuxKernel
-from dovetail.kernel.protocol import LinkSpec, Netns
+from dovetail.kernel.protocol import Ifb, LinkSpec, Netns
 from dovetail.model.bandwidth import Bandwidth, parse_bandwidth
 
 pytestmark = pytest.mark.root
@@ -109,6 +110,11 @@ class Scene(NamedTuple):
 
 @pytest.fixture
 def scene(host: Any, kernel: LinuxKernel, box: Netns) -> Scene:
+    try:
+        kernel.add_link(LinkSpec("ifb-try"), Ifb())
+    except Unsupported:
+        pytest.skip("this kernel has no CONFIG_IFB")
+    kernel.delete_links(["ifb-try"])
     kernel.add_veth(LinkSpec("vhost", mtu=1400, up=True), LinkSpec("eth0", mtu=1400, netns=box, up=True))
     host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "vhost")
     host.run("nsenter", f"--net={box.path}", "ip", "addr", "add", "10.9.0.2/24", "dev", "eth0")
@@ -356,7 +362,7 @@ def test_what_fails_leaves_the_host_as_it_was(scene: Scene) -> None:
     scene.host.run("tc", "qdisc", "add", "dev", "vhost", "clsact")
     before = scene.tc()
 
-    with pytest.raises(Exception, match="ingress qdisc 'vhost' already exists"), ExitStack() as undo:
+    with pytest.raises(AlreadyExists, match="ingress qdisc 'vhost' already exists"), ExitStack() as undo:
         shape(scene.kernel, "vhost", IFB, parsed(CONFIGURATIONS["both"]), mtu=1400, alias=ALIAS, undo=undo)
 
     assert scene.tc() == before
