@@ -1,4 +1,4 @@
-"""What each mutating verb of the kernel equals as a command line of ``ip``, ``bridge``, ``nft`` or ``sysctl``.
+"""What each mutating verb of the kernel equals as a command line of ``ip``, ``bridge``, ``tc``, ``nft`` or ``sysctl``.
 
 `describe` gives lines that a POSIX shell would run to the same effect; `RecordingKernel` collects
 them, and the trace shows them as the text of a step. Nothing here runs anything.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable
 from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
 from dovetail.kernel.commands_bridges import BRIDGING
 from dovetail.kernel.commands_routing import ROUTING
+from dovetail.kernel.commands_tc import TRAFFIC_CONTROL
 from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Tap, Vlan, Vrf
 from dovetail.model.addresses import IPAddress, IPInterface
@@ -291,6 +292,7 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "add_address": _add_address,
     "delete_address": _delete_address,
     **ROUTING,
+    **TRAFFIC_CONTROL,
     "set_sysctl": _set_sysctl,
     "nft_apply": _nft_apply,
     "nft_add_elements": _nft_add_elements,

@@ -23,6 +23,7 @@ from dovetail.kernel.linux_firewall import LinuxFirewall
 from dovetail.kernel.linux_handle import names, row, rows
 from dovetail.kernel.linux_moving import LinuxMoving
 from dovetail.kernel.linux_routing import LinuxRouting
+from dovetail.kernel.linux_tc import LinuxTc
 from dovetail.kernel.netlink import Message, Refusal
 from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns, Tap
 from dovetail.kernel.train import Operation, Resolve
@@ -42,7 +43,7 @@ class _Rare(TypedDict):
     txqueuelen: int | None
 
 
-class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxFirewall):
+class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxTc, LinuxFirewall):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:

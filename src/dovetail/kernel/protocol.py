@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from dovetail.kernel.protocol_bridges import BridgePort, BridgeSettings, Bridging, VlanRange
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
+from dovetail.kernel.protocol_tc import Redirect, Tbf, TrafficControl
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
@@ -24,6 +25,7 @@ __all__ = [
     "BridgePort",
     "BridgeSettings",
     "Dummy",
+    "Ifb",
     "Ipvlan",
     "IpvlanFlag",
     "IpvlanMode",
@@ -35,9 +37,11 @@ __all__ = [
     "Macvlan",
     "MacvlanMode",
     "Netns",
+    "Redirect",
     "Rule",
     "TableState",
     "Tap",
+    "Tbf",
     "Vlan",
     "VlanRange",
     "Vrf",
@@ -113,7 +117,11 @@ class Tap(NamedTuple):
     group: int | None = None
 
 
-LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap
+class Ifb(NamedTuple):
+    """``type ifb``: what is sent on it comes back as received where it came from; it has a queue, which receiving lacks."""
+
+
+LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap | Ifb
 """What the kinds of links that `Kernel.add_link` makes need to know, each."""
 
 
@@ -171,7 +179,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Bridging, Routing, Protocol):
+class Kernel(Bridging, Routing, TrafficControl, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from dovetail.errors import AlreadyExists, KernelError, NotFound
 from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import BridgeSettings, Kernel, KernelRoute, Link, Rule, TableState
+from dovetail.kernel.protocol import BridgeSettings, Kernel, KernelRoute, Link, Rule, TableState, Tbf
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
@@ -58,6 +58,8 @@ class Space:
     policy: list[Rule] = field(default_factory=list)
     policy_gone: set[Rule] = field(default_factory=set)
     unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
+    tbfs: dict[str, Tbf | None] = field(default_factory=dict)
+    redirects: dict[str, str | None] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     table: bool | None = None
     state: TableState | None = None
