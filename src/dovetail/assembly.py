@@ -180,9 +180,11 @@ def _drivers() -> tuple[Driver, ...]:
 def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
     from dovetail.features.admitted import AdmittedParts
+    from dovetail.features.bandwidth_parts import BandwidthParts
     from dovetail.features.published import PublishedParts
+    from dovetail.ipam.host_local_parts import HostLocalParts
 
-    return (BridgePorts(), AdmittedParts(), PublishedParts())
+    return (AdmittedParts(), BandwidthParts(), BridgePorts(), HostLocalParts(), PublishedParts())
 
 
 def _host_firewall() -> HostFirewall:

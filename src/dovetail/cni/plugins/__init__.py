@@ -9,9 +9,14 @@ from dovetail.cni.plugins.call import Call, Plugin
 __all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 
 PLUGINS: dict[str, str] = {
+    "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
     "dovetail": "dovetail:DovetailPlugin",
+    "firewall": "firewall:FirewallPlugin",
+    "host-local": "host_local:HostLocalPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "portmap": "portmap:PortmapPlugin",
+    "static": "static:StaticPlugin",
 }
 """Type, and where it is in this package."""
 

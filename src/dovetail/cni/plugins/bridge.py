@@ -13,7 +13,7 @@ import msgspec
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
-from dovetail.cni.plugins.interface_plugin import InterfacePlugin
+from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
 from dovetail.cni.spec.result import IP, Result
 from dovetail.engine.engine import endpoint_id
 from dovetail.kernel.protocol import Netns
@@ -25,15 +25,7 @@ from dovetail.model.names import check_ifname, port_link
 
 __all__ = ["BridgePlugin"]
 
-_ARGS = (
-    "IP",
-    "MAC",
-    "GATEWAY",
-    "K8S_POD_NAMESPACE",
-    "K8S_POD_NAME",
-    "K8S_POD_INFRA_CONTAINER_ID",
-    "K8S_POD_UID",
-)
+_ARGS = ("MAC",)
 _BRIDGE = "cni0"
 
 
@@ -59,7 +51,7 @@ class BridgePlugin(InterfacePlugin):
         config = call.config
         is_default = config.boolean("isDefaultGateway")
         is_gateway = is_default or config.boolean("isGateway")
-        ips = [_with_gateway(ip) for ip in ipam.ips] if is_gateway else list(ipam.ips)
+        ips = _ips(call, ipam)
         mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
         return BridgePort(
             bridge=config.text("bridge") or _BRIDGE,
@@ -68,7 +60,7 @@ class BridgePlugin(InterfacePlugin):
                 ifname=call.environment.ifname,
                 mac=Mac(mac) if mac else None,
                 addresses=tuple(ip.address for ip in ips),
-                routes=(*ipam.routes, *_defaults(ips, ipam.routes)) if is_default else ipam.routes,
+                routes=by_gateways(self.routes(call, ipam), ips),
                 sandbox=call.environment.netns,
             ),
             gateways=tuple(
@@ -89,25 +81,35 @@ class BridgePlugin(InterfacePlugin):
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
         """Say the gateways that the bridge was given where IPAM named none."""
-        if call.config.boolean("isDefaultGateway") or call.config.boolean("isGateway"):
-            ipam = msgspec.structs.replace(ipam, ips=tuple(_with_gateway(ip) for ip in ipam.ips))
-        return super().result(call, ipam, attachment)
+        return super().result(call, msgspec.structs.replace(ipam, ips=tuple(_ips(call, ipam))), attachment)
+
+    def routes(self, call: Call, ipam: Result) -> tuple[Route, ...]:
+        """Add the default routes that were asked for."""
+        if not call.config.boolean("isDefaultGateway"):
+            return ipam.routes
+        return (*ipam.routes, *_defaults(_ips(call, ipam), ipam.routes))
 
     def expected(self, call: Call, result: Result, netns: Netns) -> BridgePort:
         """Say what the result of another program's bridge plugin names: its bridge, and its port."""
-        detail = self.detail(call, msgspec.structs.replace(result, routes=result.routes), netns)
+        detail = self.detail(call, result, netns)
         outer = [one.name for one in result.interfaces if not one.sandbox]
         inner = result.inner(call.environment.ifname)
         attachment = msgspec.structs.replace(
             detail.attachment,
             mac=Mac(inner.mac) if inner is not None and inner.mac else None,
-            routes=result.routes,
+            routes=by_gateways(result.routes, result.ips),
         )
         return msgspec.structs.replace(detail, port=outer[-1] if outer else "", attachment=attachment)
 
     def remains(self, call: Call, netns: Netns | None) -> BridgePort:
         """Say what the reference plugin leaves to find: an interface in the sandbox."""
         return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
+
+
+def _ips(call: Call, ipam: Result) -> list[IP]:
+    """Give the addresses, with the bridge's for their gateways where it is one."""
+    is_gateway = call.config.boolean("isDefaultGateway") or call.config.boolean("isGateway")
+    return [_with_gateway(ip) for ip in ipam.ips] if is_gateway else list(ipam.ips)
 
 
 def _with_gateway(ip: IP) -> IP:
