@@ -26,6 +26,16 @@ class Folded:
         value: str = self._typed(key, str, "")
         return value
 
+    def choice(self, key: str, known: tuple[str, ...]) -> str:
+        """Give a string that is one of `known`."""
+        text = self.text(key)
+        if text not in known:
+            choices = ", ".join(filter(None, known))
+            raise CniError(
+                INVALID_CONFIG, f"{self._where}.{key}: unknown {key} {text!r}", f"there are {choices}"
+            )
+        return text
+
     def integer(self, key: str) -> int:
         """Give a whole number, 0 where it is missing or null."""
         value = self._items.get(key.lower())

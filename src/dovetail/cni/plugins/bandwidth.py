@@ -1,14 +1,12 @@
-"""Type ``bandwidth``: a rate for what the container receives, and one for what it sends.
-
-Keys: ingressRate, ingressBurst, egressRate, egressBurst. Capabilities: bandwidth.
-"""
+"""Type ``bandwidth``: a rate for what the container receives, and one for what it sends."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
 from dovetail.cni.spec.result import Interface, Result
@@ -19,10 +17,21 @@ from dovetail.model.shaped import Shaped
 __all__ = ["BandwidthPlugin"]
 
 
+class BandwidthConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``bandwidth``, and of the capability of that name."""
+
+    ingress_rate: Annotated[int, "what the container receives, bits a second; 0 is without a bound"] = 0
+    ingress_burst: Annotated[int, "of that, bits at once"] = 0
+    egress_rate: Annotated[int, "what the container sends, bits a second; 0 is without a bound"] = 0
+    egress_burst: Annotated[int, "of that, bits at once"] = 0
+
+
 class BandwidthPlugin(ChainedPlugin):
     """A thin parser over `features.bandwidth`."""
 
     kind = "bandwidth"
+    conf = BandwidthConf
+    capabilities: ClassVar = {"bandwidth": "the same keys, in place of the configuration's"}
 
     def read(self, call: Call) -> None:
         """Refuse rates without bursts, and what the kernel cannot count."""
@@ -47,13 +56,14 @@ class BandwidthPlugin(ChainedPlugin):
 
 
 def _bandwidth(call: Call) -> Bandwidth:
-    at_runtime = call.runtime.object("bandwidth")
-    asked = any(key in at_runtime for key in ("ingressRate", "ingressBurst", "egressRate", "egressBurst"))
-    source = at_runtime if asked else call.config
+    where = "$.runtimeConfig.bandwidth"
+    conf = read_conf(call.runtime.object("bandwidth"), BandwidthConf)
+    if conf == BandwidthConf():
+        conf, where = read_conf(call.config, BandwidthConf), "$"
     return parse_bandwidth(
-        ingress_rate=source.integer("ingressRate"),
-        ingress_burst=source.integer("ingressBurst"),
-        egress_rate=source.integer("egressRate"),
-        egress_burst=source.integer("egressBurst"),
-        where="$.runtimeConfig.bandwidth" if asked else "$",
+        ingress_rate=conf.ingress_rate,
+        ingress_burst=conf.ingress_burst,
+        egress_rate=conf.egress_rate,
+        egress_burst=conf.egress_burst,
+        where=where,
     )
