@@ -21,7 +21,7 @@ from dovetail.kernel.commands import describe
 from dovetail.kernel.deletion import Deletions
 from dovetail.kernel.ifindex import index_of, name_of
 from dovetail.kernel.link_refusals import explain_link
-from dovetail.kernel.linux_firewall import LinuxFirewall
+from dovetail.kernel.linux_packet_filter import LinuxPacketFilter
 from dovetail.kernel.netlink import Message, NetlinkSocket, Refusal, RefusedError, SocketPool
 from dovetail.kernel.protocol import Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns
 from dovetail.kernel.refusals import ABSENT, explain
@@ -60,7 +60,7 @@ class _Batch:
         self._kernel.send_collected(wanted=exc is None)
 
 
-class LinuxKernel(LinuxFirewall):
+class LinuxKernel(LinuxPacketFilter):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
@@ -69,7 +69,7 @@ class LinuxKernel(LinuxFirewall):
         self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
         self._batches = _Batches()
         if self._owns_home:  # threads share this one, and must not each make their own
-            _ = self._deletions, self._table
+            _ = self._deletions, self._table, self._others
 
     @cached_property  # a handle to a sandbox, made for a few messages, mostly does without
     def _deletions(self) -> Deletions:

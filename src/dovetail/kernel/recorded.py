@@ -8,6 +8,7 @@ from errno import EIO
 
 from dovetail.errors import KernelError
 from dovetail.kernel.commands import describe, inside
+from dovetail.kernel.packet_filter import NftChain
 from dovetail.kernel.protocol import Kernel, KernelRoute, Link, TableState
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
@@ -55,6 +56,8 @@ class Space:
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)
     rules: dict[str, list[str]] = field(default_factory=dict)
+    chains_gone: set[NftChain] = field(default_factory=set)
+    rules_gone: set[tuple[tuple[str, str], int]] = field(default_factory=set)
 
 
 @dataclass

@@ -14,7 +14,7 @@ from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, Kernel, KernelRoute, Link, LinkSettings, LinkSpec, Netns, Vlan
 from dovetail.kernel.recorded import RecordedNetns, World
-from dovetail.kernel.recording_firewall import RecordingFirewall
+from dovetail.kernel.recording_packet_filter import RecordingPacketFilter
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.attachment import Route
 from dovetail.model.mac import Mac
@@ -32,7 +32,7 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordingKernel(RecordingFirewall):
+class RecordingKernel(RecordingPacketFilter):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.

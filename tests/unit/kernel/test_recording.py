@@ -31,7 +31,7 @@ def kernel() -> RecordingKernel:
 
 
 def test_it_has_every_verb_of_the_protocol() -> None:
-    verbs = {name for name in vars(Kernel) if not name.startswith("_")}
+    verbs = {name for name in dir(Kernel) if not name.startswith("_")}
 
     assert verbs <= set(dir(RecordingKernel))
     assert verbs >= MUTATING
