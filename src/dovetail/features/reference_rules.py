@@ -224,8 +224,8 @@ def owners(kernel: Kernel) -> Mapping[Owner, frozenset[IPAddress]]:
     chains = [NftChain(family, "nat", name) for family in _FAMILIES for name in ("POSTROUTING", DNAT_CHAIN)]
     for chain in (*chains, _MASQUERADES):
         for rule in kernel.nft_rules(chain):
-            sources = (value for value in rule.values[:1] if len(value) in (4, 16))
-            _note(found, rule.comment, map(ip_address, sources if chain.name != DNAT_CHAIN else ()))
+            sources = [value for value in rule.values if len(value) in (4, 16)][:1]
+            _note(found, rule.comment, map(ip_address, sources if chain.name != DNAT_CHAIN else []))
     for program, tables in kernel.iptables_legacy_tables().items():
         there = present(kernel.iptables_rules(program, "nat") if "nat" in tables else ()).chains
         for rule in (*there.get("POSTROUTING", ()), *there.get(DNAT_CHAIN, ())):

@@ -145,7 +145,7 @@ def parse_rule(family: NftFamily, body: bytes) -> NftRule:
                 jump = _text(verdict.get(_NFTA_VERDICT_CHAIN, b"")) or jump
                 values += [value[_NFTA_DATA_VALUE]] if _NFTA_DATA_VALUE in value else []
             case "match" if _text(data.get(_NFTA_MATCH_NAME, b"")) == "comment":
-                comment = _text(data.get(_NFTA_MATCH_INFO, b""))  # struct xt_comment_info is the text
+                comment = comment or _text(data.get(_NFTA_MATCH_INFO, b""))  # struct xt_comment_info
             case _:
                 continue
     handle = said.get(_NFTA_RULE_HANDLE, b"")
