@@ -31,15 +31,18 @@ Rule: TypeAlias = tuple[str, ...]
 """What stands behind ``-A CHAIN`` in the order in which ``iptables -S`` writes it."""
 
 _ATTEMPTS = 10  # others change the same tables at the same time: each of them may cost one
-_CHAIN = re.compile(
-    r"[^\s!\"'\\#-][^\s\"'\\]{0,27}"
-)  # 28: XT_EXTENSION_MAXNAMELEN - 1, linux/netfilter/x_tables.h
+# At most 28 characters: XT_EXTENSION_MAXNAMELEN - 1, include/uapi/linux/netfilter/x_tables.h
+_CHAIN = re.compile(r"[^\s!\"'\\#-][^\s\"'\\]{0,27}")
 _BUILT_IN = frozenset({"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"})
-# Options by which a rule would be another command, in another table, or lead elsewhere: iptables.8, "OPTIONS".
-_NO_MATCH = re.compile(
-    r"-[ADIRLSFZNXPEtjgcwCh].*|--(?:append|check|delete|insert|replace|list|flush|zero|new|policy|rename|table|jump"
-    r"|goto|set-counters|wait|modprobe|help).*"
+# Options by which a rule would be another command, in another table, lead elsewhere, run a program or be left out: iptables.8,
+# "OPTIONS". Long ones may be cut short as far as they stay clear (getopt_long); matches have --pol and --set themselves.
+_COMMANDS = re.compile(r"-[fnvx0]*[ADIRLSFZNXPEtjgcwWCMhV46].*|--")  # short ones may stand together
+_LONG_COMMANDS = (
+    " append check delete delete-chain flush goto help insert ipv4 ipv6 jump list list-rules modprobe new-chain policy"
+    " rename-chain replace set-counters table version wait zero"
 )
+_OF_MATCHES = frozenset({"pol", "set"})
+_ABBREVIATION_MIN = 3
 
 
 class Wanted(NamedTuple):
@@ -252,10 +255,17 @@ def check_conditions(words: Iterable[str], *, where: str = "") -> Rule:
                 where=at,
                 hint=f"at most {WORD_MAX} bytes, without line breaks or other control characters",
             )
-        if _NO_MATCH.fullmatch(word):
+        if _is_command(word):
             raise InvalidArgument(
                 f"{word!r} is not a match of iptables",
                 where=at,
                 hint="conditions say which packets are meant, such as -s 192.0.2.0/24",
             )
     return checked
+
+
+def _is_command(word: str) -> bool:
+    name = word.removeprefix("--").partition("=")[0]
+    if name == word or len(name) < _ABBREVIATION_MIN or name in _OF_MATCHES:
+        return _COMMANDS.fullmatch(word) is not None
+    return f" {name}" in _LONG_COMMANDS

@@ -169,6 +169,15 @@ def test_checking_names_what_is_missing_and_changes_nothing() -> None:
         ("--table=filter",),
         ("-A", "FORWARD"),
         ("--flush",),
+        ("--jum", "X"),
+        ("--tab=filter",),
+        ("-M", "/bin/sh"),
+        ("--modprobe=/bin/sh",),
+        ("--modp", "/bin/sh"),
+        ("--",),
+        ("-6",),
+        ("-vA", "FORWARD"),
+        ("--ipv6",),
         ("-s", "1.2.3.4\n-A FORWARD -j ACCEPT"),
         ("-m", "comment", "--comment", "a\0b"),
         ("x" * 1001,),
@@ -184,7 +193,11 @@ def test_a_condition_that_would_be_another_rule_is_refused(words: tuple[str, ...
 def test_conditions_that_say_which_packets_pass() -> None:
     words = ("!", "-s", "10.0.0.0/8", "-i", "eth+", "-m", "mark", "--mark", "0x1/0x1", "--dst-type", "LOCAL")
 
-    assert check_conditions(words) == words
+    more = ("-m", "policy", "--pol", "ipsec", "--dir", "in", "-m", "recent", "--set", "--name", "x", "-f")
+    ports = ("-m", "multiport", "--sports", "1,2", "--in-interface", "e", "-s192.0.2.1", "--limit=1/s", "-1")
+
+    for some in (words, more, ports):
+        assert check_conditions(some) == some
 
 
 @pytest.mark.parametrize(
