@@ -13,11 +13,18 @@ from typing import Any
 import pytest
 
 from dovetail.errors import InUse, KernelError, NotFound, Unsupported
-from dovetail.features import iptables_firewall, iptables_masquerade, iptables_portmap, reference_rules
+from dovetail.features import (
+    iptables_firewall,
+    iptables_masquerade,
+    iptables_portmap,
+    reference_rules,
+    spoof_check,
+)
 from dovetail.features.iptables_firewall import FirewallSettings
 from dovetail.features.reference_names import Owner
 from dovetail.kernel.linux import LinuxKernel
 from dovetail.kernel.packet_filter import NftChain, NftRule
+from dovetail.model.mac import Mac
 from dovetail.model.port import PortMapping
 
 pytestmark = pytest.mark.root
@@ -25,6 +32,7 @@ pytestmark = pytest.mark.root
 OWNER = Owner("mynet", "ctr1", "eth0")
 V4, V6 = ip_interface("10.50.0.2/24"), ip_interface("fd50::2/64")
 ADDRESSES = [V4, V6]
+MAC = Mac("02:00:5e:10:00:01")
 IPS = [V4.ip, V6.ip]
 
 # What containernetworking/plugins 1.6 and later make with ipMasqBackend and backend nftables, for two containers.
@@ -127,6 +135,7 @@ def test_rules_are_read_with_what_tells_whose_they_are(host: Any, kernel: LinuxK
     assert jump.values == (b"veth0".ljust(16, b"\0"),)
     assert (goto.jump, goto.values[0], goto.comment) == ("b", bytes([10, 0, 0, 1]), "")
     assert (accept.jump, accept.values[0]) == ("", bytes([10, 0, 0, 2]))
+    assert [rule.accepts for rule in (jump, goto, accept)] == [False, False, True]
     (dnat,) = kernel.nft_rules(n)
     assert bytes([10, 0, 0, 3]) in dnat.values
     (source,) = kernel.nft_rules(NftChain("ip", "nat", "POSTROUTING"))
@@ -241,6 +250,38 @@ def test_a_rule_of_the_users_that_leads_to_a_chain_goes_with_it(host: Any, kerne
 
     assert chain not in host.run("iptables-save")
     assert "-A POSTROUTING -j MINE" in host.run("iptables-save")
+
+
+def test_an_administrators_rules_about_a_container_stay(host: Any, kernel: LinuxKernel) -> None:
+    iptables_firewall.make(kernel, [V4])
+    theirs = [
+        ("-s", "10.50.0.2/32", "-j", "DROP"),
+        ("-s", "10.50.0.2/32", "-p", "tcp", "-m", "tcp", "--dport", "25", "-j", "ACCEPT"),
+        ("-s", "10.50.0.2/32", "-d", "192.0.2.1/32", "-j", "ACCEPT"),
+        ("-s", "10.50.0.2/32", "-j", "CNI-ADMIN"),
+        ("-j", "ACCEPT"),
+    ]
+    for rule in theirs:
+        host.run("iptables", "-A", "CNI-FORWARD", *rule)
+
+    assert reference_rules.remove(kernel, OWNER, [V4.ip])
+
+    left = host.run("iptables", "-S", "CNI-FORWARD").splitlines()
+    assert left[2:] == [" ".join(("-A", "CNI-FORWARD", *rule)) for rule in theirs]
+
+
+def test_macspoofchk_of_ports_that_are_gone_is_swept(host: Any, kernel: LinuxKernel) -> None:
+    host.run("ip", "link", "add", "here", "type", "veth", "peer", "name", "there")
+    for number, port in enumerate(("here", "gone", "gone2")):
+        spoof_check.make(kernel, Owner("n", f"c{number}", "eth0"), port, MAC)
+    host.run("nft", 'add rule bridge nat PREROUTING iifname "gone3" drop')
+
+    assert spoof_check.sweep(kernel)
+
+    rules = [entry["rule"] for entry in host.nft("list", "table", "bridge", "nat") if "rule" in entry]
+    assert len(rules) == 5
+    assert {rule.get("comment") for rule in rules} == {"macspoofchk-c0-eth0", None}
+    assert not spoof_check.sweep(kernel)
 
 
 def test_two_interfaces_of_a_container_on_a_network_are_removed_one_by_one(

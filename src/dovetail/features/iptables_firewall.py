@@ -26,7 +26,7 @@ import msgspec
 
 from dovetail.errors import InvalidArgument
 from dovetail.features import iptables_form
-from dovetail.features.iptables_form import Form, Wanted, check_chain, commented
+from dovetail.features.iptables_form import Form, Rule, Wanted, check_chain, commented
 from dovetail.features.iptables_programs import by_program
 from dovetail.kernel.protocol import Kernel
 from dovetail.model.addresses import IPInterface
@@ -41,6 +41,7 @@ __all__ = [
     "isolate",
     "isolation_form",
     "make",
+    "passing_rules",
 ]
 
 IngressPolicy: TypeAlias = Literal["open", "same-bridge", "isolated"]
@@ -103,7 +104,11 @@ def firewall_form(addresses: Sequence[IPInterface], settings: FirewallSettings =
             *apart.rules,
             jump,
             Wanted(FORWARD_CHAIN, overrides, first=True),
-            *(rule for address in addresses for rule in _passing(f"{address.ip}/{address.max_prefixlen}")),
+            *(
+                Wanted(FORWARD_CHAIN, rule)
+                for address in addresses
+                for rule in passing_rules(f"{address.ip}/{address.max_prefixlen}")
+            ),
         ),
     )
 
@@ -114,12 +119,10 @@ def isolation_form(settings: FirewallSettings) -> Form:
     return Form("filter", (_STAGE_1, _STAGE_2) if isolates else (), _isolation(settings) if isolates else ())
 
 
-def _passing(address: str) -> tuple[Wanted, Wanted]:
+def passing_rules(address: str) -> tuple[Rule, Rule]:
+    """Give the rules of ``CNI-FORWARD`` for an address, which is written with its length."""
     answers = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
-    return (
-        Wanted(FORWARD_CHAIN, ("-d", address, *answers, "-j", "ACCEPT")),
-        Wanted(FORWARD_CHAIN, ("-s", address, "-j", "ACCEPT")),
-    )
+    return ("-d", address, *answers, "-j", "ACCEPT"), ("-s", address, "-j", "ACCEPT")
 
 
 def _isolation(settings: FirewallSettings) -> tuple[Wanted, ...]:

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Literal, TypeAlias
 
 from dovetail.errors import InUse, NotFound
-from dovetail.features.iptables_firewall import FORWARD_CHAIN
+from dovetail.features.iptables_firewall import FORWARD_CHAIN, passing_rules
 from dovetail.features.iptables_form import Present, Rule, present
 from dovetail.features.iptables_portmap import DNAT_CHAIN
 from dovetail.features.reference_names import Owner, chain_name, masquerade_hash, spoof_check_name
@@ -135,7 +135,7 @@ def _belongings(
                     if rule.comment == owner.container and (not packed or packed.intersection(rule.values))
                 ]
             case NftChain(table="filter"):
-                rules += [rule for rule in kernel.nft_rules(chain) if packed.intersection(rule.values)]
+                rules += [rule for rule in kernel.nft_rules(chain) if _lets_pass(rule, packed)]
             case _:
                 entry = "" if everywhere else _entry(chain, owner)
                 listed = kernel.nft_rules(chain._replace(name=entry))
@@ -145,6 +145,11 @@ def _belongings(
                 chains += [] if kept else [chain]
     inner = {chain.name for chain in chains}
     return [rule for rule in rules if rule.chain.name not in inner], chains
+
+
+def _lets_pass(rule: NftRule, packed: set[bytes]) -> bool:
+    """Say whether a rule of ``CNI-FORWARD`` is one of a container's two; an administrator's own ones say something else."""
+    return rule.accepts and len(rule.values) == 1 and rule.values[0] in packed
 
 
 def _entry(chain: NftChain, owner: Owner) -> str:
@@ -187,7 +192,8 @@ def _remove_legacy(
         changes["nat"] = [line for name in names for line in _without_chain(there, name, ours)]
     if "filter" in tables and "firewall" in parts and ours:
         listed = present(kernel.iptables_rules(program, "filter")).chains.get(FORWARD_CHAIN, [])
-        changes["filter"] = [line_of(("-D", FORWARD_CHAIN, *rule)) for rule in listed if ours & {*rule}]
+        theirs = {rule for address in ours for rule in passing_rules(address)}
+        changes["filter"] = [line_of(("-D", FORWARD_CHAIN, *rule)) for rule in listed if rule in theirs]
     changes = {table: lines for table, lines in changes.items() if lines}
     if changes:
         kernel.iptables_restore(program, changes)

@@ -25,9 +25,10 @@ from dovetail.kernel.protocol import Kernel
 from dovetail.model.mac import Mac
 from dovetail.model.names import check_ifname
 
-__all__ = ["differences", "make", "remove", "spoof_check_text"]
+__all__ = ["differences", "make", "remove", "spoof_check_text", "sweep"]
 
 _BASE = NftChain("bridge", "nat", "PREROUTING")
+_CHAIN = re.compile(r"cni-br-iface-.")
 _NAME = re.compile(r"[a-zA-Z0-9_.\-]+")  # string, nftables' src/scanner.l
 _PART: frozenset[Part] = frozenset({"macspoofchk"})
 _COMMENT_MAX = 128  # NFTNL_UDATA_COMMENT_MAXLEN, libnftnl's include/libnftnl/udata.h
@@ -97,6 +98,25 @@ def differences(kernel: Kernel, owner: Owner, port: str, mac: Mac) -> list[str]:
 def remove(kernel: Kernel, owner: Owner) -> bool:
     """Remove them, over nfnetlink; True where there was something. The table and PREROUTING stay."""
     return reference_rules.remove(kernel, owner, parts=_PART)
+
+
+def sweep(kernel: Kernel) -> bool:
+    """Remove those of ports that are gone, whoever made them; True where there were some. For garbage collection."""
+    dead = [
+        rule for rule in kernel.nft_rules(_BASE) if _CHAIN.match(rule.jump) and not _has_port(kernel, rule)
+    ]
+    names = {name for rule in dead for name in (rule.jump, f"{rule.jump}-mac")}
+    asked = [_BASE._replace(name=name) for name in sorted(names)]
+    there = kernel.nft_has_chains(asked)
+    kernel.nft_delete(dead, [chain for chain, found in zip(asked, there, strict=True) if found])
+    return bool(dead)
+
+
+def _has_port(kernel: Kernel, rule: NftRule) -> bool:
+    """Say whether the port that a rule is for is there; yes where the rule does not say which it is for."""
+    if len(rule.values) != 1:
+        return True
+    return kernel.link(rule.values[0].rstrip(b"\0").decode(errors="replace")) is not None
 
 
 def _jumps(kernel: Kernel, owner: Owner) -> list[NftRule]:

@@ -51,7 +51,9 @@ _NFTA_CMP_DATA = 3
 _NFTA_IMMEDIATE_DATA = 2
 _NFTA_DATA_VALUE = 1
 _NFTA_DATA_VERDICT = 2
+_NFTA_VERDICT_CODE = 1
 _NFTA_VERDICT_CHAIN = 2
+_NF_ACCEPT = bytes([0, 0, 0, 1])
 _NFTA_MATCH_NAME = 1  # include/uapi/linux/netfilter/nf_tables_compat.h
 _NFTA_MATCH_INFO = 3
 _UDATA_COMMENT = 0  # NFTNL_UDATA_RULE_COMMENT
@@ -133,7 +135,7 @@ def parse_rule(family: NftFamily, body: bytes) -> NftRule:
     said = attributes(body, HEADER.size)
     chain = NftChain(family, _text(said.get(_NFTA_RULE_TABLE, b"")), _text(said.get(_NFTA_RULE_CHAIN, b"")))
     comment = _comment(said.get(_NFTA_RULE_USERDATA, b""))
-    jump = ""
+    jump, accepts = "", False
     values: list[bytes] = []
     for name, data in _expressions(said.get(_NFTA_RULE_EXPRESSIONS, b"")):
         match name:
@@ -143,13 +145,14 @@ def parse_rule(family: NftFamily, body: bytes) -> NftRule:
                 value = attributes(data.get(_NFTA_IMMEDIATE_DATA, b""))
                 verdict = attributes(value.get(_NFTA_DATA_VERDICT, b""))
                 jump = _text(verdict.get(_NFTA_VERDICT_CHAIN, b"")) or jump
+                accepts |= verdict.get(_NFTA_VERDICT_CODE) == _NF_ACCEPT
                 values += [value[_NFTA_DATA_VALUE]] if _NFTA_DATA_VALUE in value else []
             case "match" if _text(data.get(_NFTA_MATCH_NAME, b"")) == "comment":
                 comment = comment or _text(data.get(_NFTA_MATCH_INFO, b""))  # struct xt_comment_info
             case _:
                 continue
     handle = said.get(_NFTA_RULE_HANDLE, b"")
-    return NftRule(chain, int.from_bytes(handle), comment, jump, tuple(values))
+    return NftRule(chain, int.from_bytes(handle), comment, jump, tuple(values), accepts)
 
 
 def _expressions(data: bytes) -> Iterator[tuple[str, dict[int, bytes]]]:

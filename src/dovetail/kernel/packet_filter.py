@@ -28,7 +28,8 @@ class NftRule(NamedTuple):
 
     handle: its number in the table. comment: that of nft, or that of iptables' match ``comment``. jump: the chain
     that it leads to, by jump or goto. values: what it compares with and translates to, in the order in which it is
-    written, as the packet has it (an address: 4 or 16 bytes; an interface's name: 16, the rest NUL).
+    written, as the packet has it (an address: 4 or 16 bytes; an interface's name: 16, the rest NUL). accepts: it ends
+    with ``accept``.
     """
 
     chain: NftChain
@@ -36,6 +37,7 @@ class NftRule(NamedTuple):
     comment: str = ""
     jump: str = ""
     values: tuple[bytes, ...] = ()
+    accepts: bool = False
 
 
 class PacketFilter(Protocol):
