@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from dovetail.kernel.packet_filter import PacketFilter
 from dovetail.kernel.protocol_bridges import BridgePort, BridgeSettings, Bridging, VlanRange
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
 from dovetail.kernel.protocol_tc import Redirect, Tbf, TrafficControl
@@ -179,7 +180,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Bridging, Routing, TrafficControl, Protocol):
+class Kernel(Bridging, Routing, TrafficControl, PacketFilter, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -356,13 +357,6 @@ class Kernel(Bridging, Routing, TrafficControl, Protocol):
         A family without such a chain is left out. Where nftables' and the legacy program are used beside each other,
         the other one is there under the name that reaches it (``iptables-legacy``). Read over nfnetlink; a process is
         run only where the legacy one is used.
-        """
-        ...
-
-    def iptables_rules(self, program: str) -> list[str]:
-        """Give the chains and rules of the filter table, a line each as ``iptables -S`` writes them.
-
-        Empty where the program is not installed or refuses.
         """
         ...
 

@@ -17,6 +17,7 @@ from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpe
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_bridges import RecordingBridges
 from dovetail.kernel.recording_firewall import RecordingFirewall
+from dovetail.kernel.recording_packet_filter import RecordingPacketFilter
 from dovetail.kernel.recording_routing import RecordingRouting
 from dovetail.kernel.recording_tc import RecordingTc
 from dovetail.model.addresses import IPInterface
@@ -35,7 +36,9 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordingKernel(RecordingBridges, RecordingRouting, RecordingTc, RecordingFirewall):
+class RecordingKernel(
+    RecordingBridges, RecordingRouting, RecordingTc, RecordingPacketFilter, RecordingFirewall
+):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
