@@ -179,8 +179,9 @@ def _drivers() -> tuple[Driver, ...]:
 
 def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
+    from dovetail.features.tuning import Tunings
 
-    return (BridgePorts(),)
+    return (BridgePorts(), Tunings())
 
 
 def _host_firewall() -> HostFirewall:
