@@ -179,9 +179,11 @@ def _drivers() -> tuple[Driver, ...]:
 
 def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
+    from dovetail.features.admitted import AdmittedParts
+    from dovetail.features.published import PublishedParts
     from dovetail.features.tuning import Tunings
 
-    return (BridgePorts(), Tunings())
+    return (BridgePorts(), AdmittedParts(), PublishedParts(), Tunings())
 
 
 def _host_firewall() -> HostFirewall:

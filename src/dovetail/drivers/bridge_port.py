@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from ipaddress import ip_network
+from typing import Literal
 
 import msgspec
 
@@ -38,6 +39,7 @@ class BridgePorts:
     """The kind of part ``bridge``."""
 
     name = "bridge"
+    layer: Literal["driver"] = "driver"
     detail = BridgePort
 
     def make(

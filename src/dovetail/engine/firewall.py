@@ -33,6 +33,7 @@ class Firewall:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.table = Table(core)
+        self._admitted: set[str] = set()
 
     def network_elements(self, network: Network) -> list[Element]:
         """Give what every feature wants for `network`."""
@@ -81,7 +82,7 @@ class Firewall:
         with self._lock():
             self._ensure_table()
             self._core.kernel.nft_add_elements(self.network_elements(network))
-            self._core.host_firewall.accept(self._core.kernel, self._live())
+            self._accept(self._live())
 
     def remove_network(self, network: Network) -> None:
         """Take the network's elements away; with the last network go the table and the accepts.
@@ -94,9 +95,9 @@ class Firewall:
             self._core.kernel.nft_delete_elements(self.network_elements(network))
             others = [n for n in self._core.store.networks() if n.id != network.id and n.firewall is not None]
             self._core.host_firewall.release(self._core.kernel, network)
-            if others:
-                self._core.host_firewall.accept(self._core.kernel, others)
-            elif not self._core.store.has_filtered_parts():
+            if others or self._core.store.has_filtered_parts():
+                self._accept(others)
+            else:
                 self._remove_all()
 
     def add_endpoint(self, network: Network, endpoint: Endpoint) -> None:
@@ -145,6 +146,18 @@ class Firewall:
         if elements:
             self._core.kernel.nft_delete_elements(elements)
 
+    def admit_link(self, link: str) -> None:
+        """Have the host's other firewalls let pass what goes by `link`; its part is written down."""
+        if link not in self._admitted:
+            with self._lock():
+                self._accept(self._live())
+
+    def refuse_link(self, link: str) -> None:
+        """Take that back, unless an attachment that is written down wants it still."""
+        if link not in self._core.store.admitted_links():
+            with self._lock():
+                self._accept(self._live())
+
     def missing_of(self, part: Part) -> set[Element]:
         """Give the elements of a part that are not there."""
         elements = self.part_elements(part)
@@ -168,8 +181,7 @@ class Firewall:
             gone = self._take_away()
             if gone:
                 done.append(f"{gone} nftables elements belong to nobody")
-            if live:
-                core.host_firewall.accept(core.kernel, live)
+            self._accept(live)
             return done
 
     def _settled(self, network: Network) -> bool:
@@ -241,6 +253,16 @@ class Firewall:
                 owned.update(self.joined_elements(network, endpoint))
         owned.update(e for part in self._core.store.parts(filtered=True) for e in self.part_elements(part))
         return owned
+
+    def _accept(self, networks: list[Network]) -> None:
+        """Have the host's other firewalls let pass what is of `networks` and of attachments that want it, and no more."""
+        core = self._core
+        links = core.store.admitted_links()
+        if networks or links:
+            core.host_firewall.accept(core.kernel, networks, links)
+        elif self._admitted:
+            core.host_firewall.withdraw(core.kernel)
+        self._admitted = links
 
     @contextmanager
     def _lock(self) -> Iterator[None]:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
 from dovetail.model.port import PortMapping
 
-__all__ = ["AnyPartKind", "Filtered", "Linked", "PartKind", "Publishing"]
+__all__ = ["Admitting", "AnyPartKind", "Filtered", "Layer", "Linked", "PartKind", "Publishing", "Releasing"]
 
 D = TypeVar("D")
+Layer: TypeAlias = Literal["driver", "feature", "ipam"]
 
 
 class PartKind(Protocol[D]):
@@ -26,6 +27,11 @@ class PartKind(Protocol[D]):
 
     name: str
     """The plugin's type, as ``portmap``."""
+
+    @property
+    def layer(self) -> Layer:
+        """What it is to the trace. A ``driver`` makes an interface: there is one part at most. Else a second ADD replaces the first."""
+        ...
 
     detail: type[D]
 
@@ -85,4 +91,22 @@ class Linked(Protocol):
 
     def is_alive(self, kernel: Kernel, detail: Any, links: frozenset[str]) -> bool:
         """Say whether what was made is there still; `links` are the host's link names now."""
+        ...
+
+
+@runtime_checkable
+class Releasing(Linked, Protocol):
+    """A kind that takes something back only when the last attachment has left the interface its parts hang on."""
+
+    def release(self, kernel: Kernel, detail: Any) -> None:
+        """Take it back; nobody else is on the interface, or comes to it meanwhile. It may be gone."""
+        ...
+
+
+@runtime_checkable
+class Admitting(Linked, Protocol):
+    """A kind for whose parts the host's other firewalls are to let pass what goes by an interface."""
+
+    def admits(self, detail: Any) -> str:
+        """Name it."""
         ...

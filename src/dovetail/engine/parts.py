@@ -7,7 +7,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,14 +15,13 @@ import msgspec
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.ids import endpoint_id
-from dovetail.engine.part_kind import AnyPartKind, Linked, Publishing
+from dovetail.engine.part_kind import Admitting, AnyPartKind, Linked, Publishing, Releasing
 from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
-from dovetail.model.names import short
+from dovetail.model.names import derive_id, short
 from dovetail.model.part import Part
-from dovetail.model.port import PortMapping
 
 __all__ = ["Parts"]
 
@@ -44,13 +43,17 @@ class Parts:
         """
         core, how = self._core, self._core.part_kind(kind)
         attachment = endpoint_id(owner)
-        with core.tracer.step("engine", f"add {kind}", ifname=owner.ifname), self._locked(attachment, owner):
+        link = how.link(detail) if isinstance(how, Linked) else ""
+        with (
+            core.tracer.step("engine", f"add {kind}", ifname=owner.ifname),
+            self._locked(attachment, owner, link),
+        ):
             self._clear_way(how, attachment, owner, netns)
             part = Part(
                 attachment=attachment,
                 kind=kind,
                 owner=owner,
-                link=how.link(detail) if isinstance(how, Linked) else "",
+                link=link,
                 netns=path,
                 inode=netns.inode if netns is not None else 0,
                 host_ns=core.kernel.netns_inode,
@@ -60,13 +63,15 @@ class Parts:
             )
             with ExitStack() as undo:
                 self._write_down(part, how, detail, undo)
-                with core.tracer.step(_LAYER.get(kind, "feature"), kind, link=part.link):
+                with core.tracer.step(how.layer, kind, link=part.link):
                     made: D = how.make(
                         core.kernel, detail, owner=owner, netns=netns, store_id=core.store.id, undo=undo
                     )
                 part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
                 undo.callback(self._firewall.remove_part, part)
                 filtered = self._firewall.add_part(part)
+                if isinstance(how, Admitting):
+                    self._firewall.admit_link(how.admits(made))
                 self._forget_flows(how, made)
                 core.store.put_part(part, filtered=filtered)
                 undo.pop_all()
@@ -76,19 +81,10 @@ class Parts:
         core = self._core
         ports = how.ports(detail) if isinstance(how, Publishing) else ()
         with core.store.transaction():
-            if ports:
-                self._claim(part, ports)
+            # sockets are no hindrance: a runtime may hold the host's port by one itself (podman, nerdctl)
+            core.store.claim_ports(part.attachment, ports)
             core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
         undo.callback(self._forget, part)
-
-    def _claim(self, part: Part, ports: tuple[PortMapping, ...]) -> None:
-        """Take the host's ports, unless others have them: the sockets of programs, and all that dovetail publishes."""
-        core = self._core
-        held = core.store.published_ports()
-        mine = {mapping for holder, mapping in held if holder == part.attachment}
-        taken = [mapping for holder, mapping in held if holder != part.attachment]
-        core.choose_ports(core.kernel, [mapping for mapping in ports if mapping not in mine], taken)
-        core.store.claim_ports(part.attachment, ports)
 
     def remove(
         self, kind: str, owner: Owner, *, netns: Netns | None, otherwise: D | None = None
@@ -109,7 +105,9 @@ class Parts:
                     how.unmake(core.kernel, otherwise, owner=owner, netns=netns)
                 return otherwise
             with self._inside(part, netns) as inner:
-                return self._take_back(how, part, inner)
+                detail = self._take_back(how, part, inner)
+        self._release(how, part, detail)
+        return detail
 
     def check(self, kind: str, owner: Owner, *, netns: Netns | None, otherwise: D | None = None) -> list[str]:
         """Say, a sentence each, how the kernel differs from what `add` made; changes nothing.
@@ -178,7 +176,8 @@ class Parts:
         """Take a part back; the caller holds its attachment's lock."""
         how = self._core.part_kind(part.kind)
         with self._inside(part, None) as netns:
-            self._take_back(how, part, netns)
+            detail = self._take_back(how, part, netns)
+        self._release(how, part, detail)
 
     # -- pieces -----------------------------------------------------------------------------------------
 
@@ -186,18 +185,29 @@ class Parts:
         core = self._core
         detail = decode(part.detail, how.detail)
         self._firewall.remove_part(part)
-        with core.tracer.step(_LAYER.get(part.kind, "feature"), f"{part.kind} away", link=part.link):
+        with core.tracer.step(how.layer, f"{part.kind} away", link=part.link):
             how.unmake(core.kernel, detail, owner=part.owner, netns=netns)
         self._forget_flows(how, detail)
         self._forget(part)
         return detail
+
+    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
+        """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
+        core = self._core
+        if isinstance(how, Admitting):
+            self._firewall.refuse_link(part.link)
+        if not isinstance(how, Releasing) or not part.link or part.boot_id != core.boot_id:
+            return
+        with core.locks.try_hold(_link_lock(part.link)) as free:  # else somebody comes, or does this
+            if free and not core.store.link_is_shared(part.link, part.attachment):
+                how.release(core.kernel, detail)
 
     def _clear_way(self, how: AnyPartKind, attachment: str, owner: Owner, netns: Netns | None) -> None:
         there = self._core.store.part(attachment, how.name)
         if there is None:
             return
         links = frozenset(link.name for link in self._core.kernel.links())
-        if isinstance(how, Linked) and not self.loss(there, links):
+        if how.layer == "driver" and not self.loss(there, links):
             raise AlreadyExists("attachment", f"{owner.container}/{owner.ifname}", hint="delete it first")
         with self._inside(there, netns) as inner:
             self._take_back(how, there, inner)
@@ -240,15 +250,15 @@ class Parts:
         except (InvalidArgument, NotFound):
             return False
 
-    def _locked(self, attachment: str, owner: Owner) -> Any:
-        what = f"attachment {short(owner.container)}/{owner.ifname}"
-        return self._core.locks.hold(attachment, timeout_s=self._core.lock_timeout_s, what=what)
+    def _locked(self, attachment: str, owner: Owner, link: str = "") -> AbstractContextManager[None]:
+        """Keep other operations off the attachment, and with `link` those off it that want it for themselves."""
+        return self._core.locks.hold(
+            attachment,
+            within=_link_lock(link) if link else "",
+            timeout_s=self._core.lock_timeout_s,
+            what=f"attachment {short(owner.container)}/{owner.ifname}",
+        )
 
 
-_LAYER = {
-    **dict.fromkeys(
-        ("bridge", "dummy", "host-device", "ipvlan", "loopback", "macvlan", "ptp", "tap", "vlan"), "driver"
-    ),
-    **dict.fromkeys(("dhcp", "host-local", "static"), "ipam"),
-}
-"""Layers of the trace; every other kind is a feature."""
+def _link_lock(link: str) -> str:
+    return derive_id("link", link)

@@ -28,6 +28,7 @@ table inet dovetail {
     set same_network6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
     set enclosed { type ifname; comment "those that dovetail made: nothing is behind them but endpoints"; }
     set isolated { type ifname; comment "those whose endpoints may not reach each other"; }
+    set apart { type ifname; comment "those that may not reach each other"; }
     set internal { type ifname; comment "those that nothing enters or leaves"; }
     set protected4 { type ifname; comment "those that others enter by published ports of the host only"; }
     set protected6 { type ifname; comment "the same for IPv6"; }
@@ -75,6 +76,7 @@ table inet dovetail {
         iifname . oifname @same_bridge goto within comment "from a bridge to itself"
         iifname "dvh*" ip saddr . ip daddr @same_network4 goto within comment "within a network without one"
         iifname "dvh*" ip6 saddr . ip6 daddr @same_network6 goto within comment "the same for IPv6"
+        iifname @apart oifname @apart drop comment "from one that is kept apart to another"
         iifname @internal drop comment "nothing leaves an internal network"
         oifname @internal drop comment "nothing enters one"
         ct status dnat accept comment "published ports of the host"

@@ -51,3 +51,8 @@ class PartTable(Table):
         """Say whether another attachment has a part on the host's interface `link`."""
         row = self._db.row("SELECT 1 FROM parts WHERE link = ? AND attachment <> ? LIMIT 1", link, attachment)
         return row is not None
+
+    def admitted_links(self) -> set[str]:
+        """Name the host's interfaces that parts of kind ``firewall`` hang on."""
+        rows = self._db.rows("SELECT DISTINCT link FROM parts WHERE kind = 'firewall' AND link <> ''")
+        return {link for (link,) in rows}

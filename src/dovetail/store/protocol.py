@@ -102,6 +102,10 @@ class Store(Ledger, Protocol):
         """Say whether another attachment has a part on the host's interface `link`."""
         ...
 
+    def admitted_links(self) -> set[str]:
+        """Name the host's interfaces that parts of kind ``firewall`` hang on."""
+        ...
+
     def claim_ports(self, endpoint_id: str, ports: tuple[PortMapping, ...]) -> None:
         """Write that `endpoint_id` publishes `ports` (host ports chosen), in addition to what it has.
 

@@ -14,6 +14,7 @@ from dovetail.cni.environment import check_args
 from dovetail.cni.errors import NOT_AVAILABLE, CniError
 from dovetail.cni.folded import Folded
 from dovetail.cni.plugins.call import Call, Plugin, refuse
+from dovetail.cni.port_mappings import read_port_mappings
 from dovetail.cni.spec.result import Result, from_attachment
 from dovetail.engine.engine import endpoint_id
 from dovetail.errors import DovetailError, one_sentence
@@ -22,7 +23,7 @@ from dovetail.model.addresses import EVERYWHERE, IPAddress, parse_address
 from dovetail.model.attachment import DNS, Attachment, Route
 from dovetail.model.endpoint import EndpointSpec
 from dovetail.model.mac import Mac
-from dovetail.model.port import PortMapping, check_port, check_protocol
+from dovetail.model.port import PortMapping
 from dovetail.model.sandbox import Sandbox
 from dovetail.model.sysctls import check_sysctls
 
@@ -51,7 +52,7 @@ class DovetailPlugin(Plugin):
             mac=Mac(mac) if mac else None,
             aliases=runtime.texts_for("aliases", call.name),  # podman's are under the configuration's name
             dns=_dns(runtime.object("dns"), call.config.object("dns")),
-            ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
+            ports=tuple(_everywhere(port) for port in read_port_mappings(runtime)),
             sysctls=check_sysctls(call.config.strings("sysctl"), where="$.sysctl"),
         )
         sandbox = Sandbox(id=environment.container_id, name=name, netns=environment.netns, face="cni")
@@ -107,16 +108,7 @@ def _dns(runtime: Folded, configured: Folded) -> DNS:
     )
 
 
-def _port(mapping: Folded) -> PortMapping | None:
-    """Read a port mapping; one without a host port publishes nothing (as containerd sends them)."""
-    where = "$.runtimeConfig.portMappings"
-    host_port = mapping.integer("hostPort")
-    if host_port == 0:
-        return None
-    host_ip = mapping.text("hostIP")
-    return PortMapping(
-        container_port=check_port(mapping.integer("containerPort"), where=f"{where}.containerPort"),
-        host_port=check_port(host_port, where=f"{where}.hostPort"),
-        protocol=check_protocol(mapping.text("protocol") or "tcp", where=f"{where}.protocol"),
-        host_ip=None if host_ip in {"", "0.0.0.0", "::"} else parse_address(host_ip, where=f"{where}.hostIP"),  # noqa: S104
-    )
+def _everywhere(port: PortMapping) -> PortMapping:
+    """Take ``0.0.0.0`` and ``::``, which runtimes send where nothing was said, for every address of both families."""
+    unspecified = port.host_ip is not None and port.host_ip.is_unspecified
+    return msgspec.structs.replace(port, host_ip=None) if unspecified else port
