@@ -9,7 +9,7 @@ import pytest
 
 from dovetail.errors import AlreadyExists, Conflict, InvalidArgument, KernelError, NotFound, Unsupported
 from dovetail.kernel.linux import LinuxKernel
-from dovetail.kernel.protocol import Dummy, Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
+from dovetail.kernel.protocol import Dummy, Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan, Vrf
 from dovetail.model.mac import Mac
 
 pytestmark = pytest.mark.root
@@ -103,6 +103,28 @@ def test_a_macvlan_can_be_made_a_port_of_a_bridge_where_it_is_born(
         assert link["master"] == "br0"
         assert link["linkinfo"]["info_slave_data"]["hairpin"] is True
         assert "UP" in link["flags"]
+
+
+def test_a_macvlan_may_hold_more_broadcasts_back(host: Any, kernel: LinuxKernel) -> None:
+    kernel.add_link(LinkSpec("m0"), Macvlan("bridge", 500), parent="up0")
+    kernel.add_link(LinkSpec("m1"), Macvlan("bridge"), parent="up0")
+
+    links = host.links()
+    assert (data(links["m0"])["bcqueuelen"], data(links["m1"])["bcqueuelen"]) == (500, 1000)
+    found = {link.name: link.settings for link in kernel.links()}
+    assert (found["m0"], found["m1"]) == (Macvlan("bridge", 500), Macvlan("bridge"))
+
+
+def test_a_parent_may_be_in_the_sandbox_itself(host: Any, kernel: LinuxKernel, box: Netns) -> None:
+    kernel.add_link(LinkSpec("net0", netns=box, up=True), Macvlan(), parent="up0")
+
+    with kernel.inside(box) as inner:
+        inner.add_link(LinkSpec("net1", MAC, 1300, up=True), Macvlan("private"), parent="net0")
+
+    # the kernel puts a macvlan on a macvlan onto the parent of that
+    link = host.links(box.path)["net1"]
+    assert (link["link_index"], link["address"], link["mtu"]) == (host.links()["up0"]["ifindex"], MAC, 1300)
+    assert data(link)["mode"] == "private"
 
 
 def test_a_train_makes_a_parent_and_what_sits_on_it(host: Any, kernel: LinuxKernel, box: Netns) -> None:
@@ -199,7 +221,9 @@ def needs(kernel: LinuxKernel) -> Callable[[LinkSettings, str], None]:
 
     def probe(settings: LinkSettings, feature: str) -> None:
         try:
-            kernel.add_link(LinkSpec("probe"), settings, parent="" if isinstance(settings, Dummy) else "up0")
+            kernel.add_link(
+                LinkSpec("probe"), settings, parent="" if isinstance(settings, (Dummy, Vrf)) else "up0"
+            )
         except Unsupported:
             pytest.skip(f"this kernel has no {feature}")
         kernel.delete_links(["probe"])
@@ -274,8 +298,33 @@ def test_a_kind_that_the_kernel_has_not_is_named(
     kernel: LinuxKernel, settings: LinkSettings, words: str
 ) -> None:
     try:
-        kernel.add_link(LinkSpec("x0"), settings, parent="" if isinstance(settings, Dummy) else "up0")
+        kernel.add_link(LinkSpec("x0"), settings, parent="" if isinstance(settings, (Dummy, Vrf)) else "up0")
     except Unsupported as exc:
         assert words in str(exc)
     else:
         pytest.skip("this kernel has that kind")
+
+
+def test_a_vrf_routes_its_ports_by_its_table(
+    host: Any, kernel: LinuxKernel, needs: Callable[..., None]
+) -> None:
+    needs(Vrf(1), "CONFIG_NET_VRF")
+
+    kernel.add_link(LinkSpec("v0", up=True), Vrf(1000))
+    kernel.set_link("up0", master="v0")
+
+    link = host.links()["v0"]
+    assert (link["linkinfo"]["info_kind"], data(link)["table"]) == ("vrf", 1000)
+    read = kernel.link("v0")
+    assert read is not None
+    assert read.settings == Vrf(1000)
+    assert host.links()["up0"]["master"] == "v0"
+
+
+def test_a_kind_that_this_kernel_lacks_is_named_with_its_module(kernel: LinuxKernel) -> None:
+    try:
+        kernel.add_link(LinkSpec("v0"), Vrf(1000))
+    except Unsupported as exc:
+        assert str(exc) == "this kernel has no vrf links (try `modprobe vrf`)"
+    else:
+        pytest.skip("this kernel has CONFIG_NET_VRF, so nothing is missing")

@@ -10,9 +10,10 @@ import ipaddress
 from collections.abc import Callable, Collection, Iterable
 
 from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
+from dovetail.kernel.commands_bridges import BRIDGING
 from dovetail.kernel.commands_routing import ROUTING
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
+from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Tap, Vlan, Vrf
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element, ElementValue
 from dovetail.model.mac import Mac
@@ -80,6 +81,8 @@ def _add_veth(end: LinkSpec, peer: LinkSpec) -> list[str]:
 
 
 def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> list[str]:
+    if isinstance(settings, Tap):
+        return _add_tap(spec, settings)
     on = ("link", parent) if parent else ()
     line = shell_line(
         *("ip", "link", "add", *on, "name", spec.name, *_birth(spec.mac, spec.mtu), *_born_in(spec)),
@@ -88,14 +91,27 @@ def _add_link(spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> li
     return [line, *_configure(spec)]
 
 
+def _add_tap(spec: LinkSpec, tap: Tap) -> list[str]:
+    words: list[object] = ["multi_queue"] if tap.multi_queue else []
+    words += ["user", tap.owner] if tap.owner is not None else []
+    words += ["group", tap.group] if tap.group is not None else []
+    lines = [shell_line("ip", "tuntap", "add", "dev", spec.name, "mode", "tap", *words)]
+    lines += _set_link(spec.name, mac=spec.mac, mtu=spec.mtu or None)
+    if spec.netns is not None:
+        lines = [inside(netns_path(spec.netns), one) for one in lines]
+    return [*lines, *_configure(spec)]
+
+
 def _settings(settings: LinkSettings) -> tuple[object, ...]:
     match settings:
-        case Macvlan(mode):
-            return "mode", mode
+        case Macvlan(mode, length):
+            return "mode", mode, *(("bcqueuelen", length) if length else ())
         case Ipvlan(mode, flag):
             return "mode", mode, flag
         case Vlan(number):
             return "id", number
+        case Vrf(table):
+            return "table", table
         case _:
             return ()
 
@@ -104,7 +120,9 @@ def _configure(spec: LinkSpec) -> list[str]:
     """Say what `ip link add` cannot: the kernel takes alias, master and port flags separately."""
     lines = _set_link(spec.name, alias=spec.alias or None, master=spec.master or None)
     if spec.master and (spec.hairpin or spec.isolated):
-        lines += _set_bridge_port(spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None)
+        lines += BRIDGING["set_bridge_port"](
+            spec.name, hairpin=spec.hairpin or None, isolated=spec.isolated or None
+        )
     if spec.up:
         lines += _set_link(spec.name, up=True)
     return [inside(netns_path(spec.netns), line) for line in lines] if spec.netns is not None else lines
@@ -170,14 +188,6 @@ def _moved(name: str, to: str, new_name: str, alias: str | None) -> str:
         *(("alias", alias or EMPTY) if alias is not None else ()),
     ]
     return shell_line("ip", "link", "set", "dev", name, "netns", to, *words)
-
-
-def _set_bridge_port(name: str, *, hairpin: bool | None = None, isolated: bool | None = None) -> list[str]:
-    words: list[str] = []
-    for flag, value in (("hairpin", hairpin), ("isolated", isolated)):
-        if value is not None:
-            words += [flag, "on" if value else "off"]
-    return [shell_line("bridge", "link", "set", "dev", name, *words)] if words else []
 
 
 def _delete_links(names: Iterable[str]) -> list[str]:
@@ -276,7 +286,7 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "rename_link": _rename_link,
     "move_link": _move_link,
     "take_link": _take_link,
-    "set_bridge_port": _set_bridge_port,
+    **BRIDGING,
     "delete_links": _delete_links,
     "add_address": _add_address,
     "delete_address": _delete_address,

@@ -7,30 +7,32 @@ namespace where they were opened, whichever thread uses them. Sockets open at fi
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TypedDict
 
-from dovetail.errors import AlreadyExists, DovetailError, NotFound
+from dovetail.errors import AddressInUse, AlreadyExists, Busy, DovetailError, NotFound
 from dovetail.kernel import netns, rtnl, sysctl
 from dovetail.kernel.commands import describe
 from dovetail.kernel.deletion import Deletions
 from dovetail.kernel.ifindex import index_of
 from dovetail.kernel.link_refusals import explain_link
+from dovetail.kernel.linux_bridges import LinuxBridges
 from dovetail.kernel.linux_firewall import LinuxFirewall
-from dovetail.kernel.linux_handle import names, rows
+from dovetail.kernel.linux_handle import names, row, rows
 from dovetail.kernel.linux_moving import LinuxMoving
 from dovetail.kernel.linux_routing import LinuxRouting
-from dovetail.kernel.netlink import Message, Refusal, RefusedError
-from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns
-from dovetail.kernel.refusals import explain
+from dovetail.kernel.netlink import Message, Refusal
+from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns, Tap
 from dovetail.kernel.train import Operation, Resolve
 from dovetail.model.addresses import IPInterface
 from dovetail.model.mac import Mac
 
 __all__ = ["LinuxKernel"]
 
+_DAD_POLL_S = 0.02
 _MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
@@ -42,7 +44,7 @@ class _Rare(TypedDict):
     txqueuelen: int | None
 
 
-class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
+class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxFirewall):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
@@ -99,14 +101,8 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
     def link(self, name: str) -> Link | None:
         """Look one link up by name; a missing one costs no more than an ioctl."""
         with self._route.borrow() as netlink:
-            if not index_of(netlink.fileno(), name):
-                return None
-            try:
-                return rtnl.parse_link(netlink.request(rtnl.get_link(name)))
-            except RefusedError as exc:
-                if exc.refusal.errno == errno.ENODEV:
-                    return None
-                raise explain(exc.refusal, f"ip link show dev {name}") from exc
+            body = row(netlink, name)
+        return rtnl.parse_link(body) if body is not None else None
 
     def links(self) -> list[Link]:
         """List all links."""
@@ -172,8 +168,12 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
         """Make a link by one message, and what the kernel takes by a second only in the same send.
 
         A link born elsewhere gets its second message over a socket there. What the kernel's refusal means is
-        read from the links that are there.
+        read from the links that are there. A tap is made by ioctls, within a batch at its place in the order.
         """
+        if isinstance(settings, Tap):
+            commands = partial(describe, "add_link", spec, settings)
+            self._do(Operation(commands, lambda _: [], after=partial(self._add_tap, spec, settings)))
+            return
         commands = partial(describe, "add_link", spec, settings, parent=parent)
         here = spec.netns is None
 
@@ -199,6 +199,20 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
         refused = partial(self._link_refused, spec, settings, parent)
         made = spec.name if here else ""
         self._do(Operation(commands, build, refused=refused, link=spec.name, made=made, after=after))
+
+    def _add_tap(self, spec: LinkSpec, tap: Tap) -> None:
+        from dovetail.kernel.tun import make_tap
+
+        with LinuxKernel(spec.netns or self._home) as inner:
+            with netns.entered(spec.netns or self._home):
+                make_tap(spec.name, tap)
+            try:
+                with inner.batch():
+                    inner.set_link(spec.name, mac=spec.mac, mtu=spec.mtu or None)
+                    _configure(inner, spec)
+            except DovetailError:
+                inner.delete_links([spec.name])
+                raise
 
     def _link_refused(
         self, spec: LinkSpec, settings: LinkSettings, parent: str, refusal: Refusal
@@ -232,16 +246,6 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
             return [rtnl.set_link(name, up=up, mtu=mtu, mac=mac, master=index, alias=alias, **rare)]
 
         self._do(Operation(commands, build, link=name))
-
-    def set_bridge_port(
-        self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
-    ) -> None:
-        """Change the flags of a bridge's port; a link that is none is a KernelError (EOPNOTSUPP)."""
-        if hairpin is None and isolated is None:
-            return
-        message = rtnl.set_link(name, hairpin=hairpin, isolated=isolated)
-        commands = partial(describe, "set_bridge_port", name, hairpin=hairpin, isolated=isolated)
-        self._do(Operation(commands, lambda _: [message], link=name))
 
     def delete_links(self, names: Iterable[str]) -> None:
         """Delete, and return when they are gone; concurrent calls go together, see `deletion`.
@@ -292,10 +296,36 @@ class LinuxKernel(LinuxMoving, LinuxRouting, LinuxFirewall):
             bodies = rows(netlink, rtnl.dump_addresses(index), "ip addr show")
             name_by = names(netlink)
             return [
-                (name, row.address)
-                for row in map(rtnl.parse_address, bodies)
-                if row is not None and index in (0, row.ifindex) and (name := name_by(row.ifindex))
+                (name, found.address)
+                for found in map(rtnl.parse_address, bodies)
+                if found is not None and index in (0, found.ifindex) and (name := name_by(found.ifindex))
             ]
+
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Look at the addresses of a link until none is tentative; raises AddressInUse, Busy, NotFound."""
+        deadline = time.monotonic() + timeout_s
+        while tentative := self._tentative(link):
+            if time.monotonic() > deadline:
+                raise Busy(
+                    f"duplicate address detection of {', '.join(tentative)} on {link} took longer than {timeout_s:g} s",
+                    hint="it waits until the link is up and has a carrier",
+                )
+            time.sleep(_DAD_POLL_S)
+
+    def _tentative(self, link: str) -> list[str]:
+        with self._route.borrow() as netlink:
+            index = index_of(netlink.fileno(), link)
+            if not index:
+                raise NotFound("interface", link)
+            bodies = rows(netlink, rtnl.dump_addresses(index), "ip addr show")
+        found = [one for one in map(rtnl.parse_address, bodies) if one is not None and one.ifindex == index]
+        for one in found:
+            if one.duplicate:
+                raise AddressInUse(
+                    f"{one.address.ip} of {link} is somebody's on its wire already",
+                    hint="duplicate address detection found it: give another address",
+                )
+        return [str(one.address.ip) for one in found if one.tentative]
 
     # -- sysctl -----------------------------------------------------------------------------------
 

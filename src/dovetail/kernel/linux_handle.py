@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -9,14 +10,14 @@ from functools import partial
 from threading import local
 from types import TracebackType
 
-from dovetail.kernel import netns
-from dovetail.kernel.ifindex import name_of
+from dovetail.kernel import netns, rtnl
+from dovetail.kernel.ifindex import index_of, name_of
 from dovetail.kernel.netlink import Message, NetlinkSocket, RefusedError, SocketPool
 from dovetail.kernel.protocol import Netns
 from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.kernel.train import Operation, send_train
 
-__all__ = ["LinuxHandle", "names", "rows"]
+__all__ = ["LinuxHandle", "names", "row", "rows"]
 
 
 class _Batches(local):
@@ -115,3 +116,15 @@ def names(netlink: NetlinkSocket) -> Callable[[int], str]:
         return known[index]
 
     return name
+
+
+def row(netlink: NetlinkSocket, name: str) -> bytes | None:
+    """Ask for one link by name; a missing one costs no more than an ioctl."""
+    if not index_of(netlink.fileno(), name):
+        return None
+    try:
+        return netlink.request(rtnl.get_link(name))
+    except RefusedError as exc:
+        if exc.refusal.errno == errno.ENODEV:
+            return None
+        raise explain(exc.refusal, f"ip link show dev {name}") from exc

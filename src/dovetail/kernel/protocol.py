@@ -14,12 +14,15 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from dovetail.kernel.protocol_bridges import BridgePort, BridgeSettings, Bridging, VlanRange
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
 
 __all__ = [
+    "BridgePort",
+    "BridgeSettings",
     "Dummy",
     "Ipvlan",
     "IpvlanFlag",
@@ -34,7 +37,10 @@ __all__ = [
     "Netns",
     "Rule",
     "TableState",
+    "Tap",
     "Vlan",
+    "VlanRange",
+    "Vrf",
 ]
 
 MacvlanMode: TypeAlias = Literal["private", "vepa", "bridge", "passthru"]
@@ -60,9 +66,14 @@ class Netns(Protocol):
 
 
 class Macvlan(NamedTuple):
-    """``type macvlan``: a MAC of its own on its parent's wire (IFLA_MACVLAN_MODE)."""
+    """``type macvlan``: a MAC of its own on its parent's wire (IFLA_MACVLAN_MODE).
+
+    bcqueuelen: how many broadcast frames may wait on the parent for its macvlans, of which the greatest
+    counts; 0 is the kernel's 1000 (IFLA_MACVLAN_BC_QUEUE_LEN).
+    """
 
     mode: MacvlanMode = "bridge"
+    bcqueuelen: int = 0
 
 
 class Ipvlan(NamedTuple):
@@ -85,7 +96,24 @@ class Dummy(NamedTuple):
     """``type dummy``: no wire at all, and so no parent."""
 
 
-LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy
+class Vrf(NamedTuple):
+    """``type vrf``: its ports' traffic is routed by `table` alone (IFLA_VRF_TABLE)."""
+
+    table: int
+
+
+class Tap(NamedTuple):
+    """``ip tuntap add mode tap``: the other end of the wire is a process, such as a virtual machine's.
+
+    owner, group: user and group id that may open it; None: who has CAP_NET_ADMIN. It stays until it is deleted.
+    """
+
+    multi_queue: bool = False
+    owner: int | None = None
+    group: int | None = None
+
+
+LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap
 """What the kinds of links that `Kernel.add_link` makes need to know, each."""
 
 
@@ -143,7 +171,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Routing, Protocol):
+class Kernel(Bridging, Routing, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -207,8 +235,8 @@ class Kernel(Routing, Protocol):
     def add_link(self, spec: LinkSpec, settings: LinkSettings, *, parent: str = "") -> None:
         """``ip link add link PARENT name NAME type KIND``: make a link configured, in its namespace under its name.
 
-        parent: a link of this handle's namespace, wherever ``spec.netns`` is; a dummy has none. MTU 0 is the
-        parent's. Raises AlreadyExists (the name, or a VLAN's id on that parent), NotFound (the parent),
+        parent: a link of this handle's namespace, wherever ``spec.netns`` is; a dummy, a VRF and a tap have none.
+        MTU 0 is the parent's. Raises AlreadyExists (the name, or a VLAN's id on that parent), NotFound (the parent),
         Conflict (the parent has another master, or cannot have both what it carries and this), InvalidArgument
         (an MTU above the parent's, ``lo``), Unsupported where this kernel has no such kind of link.
         """
@@ -246,12 +274,6 @@ class Kernel(Routing, Protocol):
         """Fetch a link of another namespace into this one; as `move_link` there."""
         ...
 
-    def set_bridge_port(
-        self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
-    ) -> None:
-        """``bridge link set dev NAME hairpin on isolated on``."""
-        ...
-
     def delete_links(self, names: Iterable[str]) -> None:
         """``ip link del`` for each; missing ones are no error. Several cost little more than one."""
         ...
@@ -272,6 +294,15 @@ class Kernel(Routing, Protocol):
 
     def addresses(self, link: str = "") -> list[tuple[str, IPInterface]]:
         """List (link name, address), of one link or of all."""
+        ...
+
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Wait until duplicate address detection is over for every IPv6 address of a link, which takes about 1 s.
+
+        It is done for an address added with `dad` on a link that is up, where the sysctl ``accept_dad`` is 1 or 2;
+        ``enhanced_dad`` 1 lets a looped-back question pass (RFC 7527). Raises AddressInUse, with the address, where
+        it found another owner; Busy after `timeout_s`; NotFound.
+        """
         ...
 
     # -- sysctl -----------------------------------------------------------------------------------

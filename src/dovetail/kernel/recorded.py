@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from errno import EIO
+from typing import Any
 
 from dovetail.errors import AlreadyExists, KernelError, NotFound
 from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import Kernel, KernelRoute, Link, Rule, TableState
+from dovetail.kernel.protocol import BridgeSettings, Kernel, KernelRoute, Link, Rule, TableState
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
@@ -40,7 +41,10 @@ class RecordedNetns:
 
 @dataclass
 class Space:
-    """What is recorded of one namespace: over the base's links, `links` None where one was deleted."""
+    """What is recorded of one namespace: over the base's links, `links` None where one was deleted.
+
+    ports: hairpin and isolated of each. vlans: by number, whether it is the PVID and goes untagged.
+    """
 
     links: dict[str, Link | None] = field(default_factory=dict)
     addresses: set[tuple[str, IPInterface]] = field(default_factory=set)
@@ -48,6 +52,9 @@ class Space:
     off_link: set[tuple[str, IPInterface]] = field(default_factory=set)
     routes: list[KernelRoute] = field(default_factory=list)
     routes_gone: set[KernelRoute] = field(default_factory=set)
+    bridges: dict[str, BridgeSettings] = field(default_factory=dict)
+    ports: dict[str, tuple[bool, bool]] = field(default_factory=dict)
+    vlans: dict[str, dict[int, tuple[bool, bool]]] = field(default_factory=dict)
     policy: list[Rule] = field(default_factory=list)
     policy_gone: set[Rule] = field(default_factory=set)
     unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
@@ -58,6 +65,14 @@ class Space:
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)
     rules: dict[str, list[str]] = field(default_factory=dict)
+
+    def rename(self, name: str, new_name: str) -> None:
+        """Note that a bridge or port has another name; an empty one forgets it."""
+        books: tuple[dict[str, Any], ...] = (self.bridges, self.ports, self.vlans)
+        for known in books:
+            if name in known:
+                known[new_name] = known.pop(name)
+            known.pop("", None)
 
 
 @dataclass

@@ -15,6 +15,7 @@ from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
 from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Netns, Vlan
 from dovetail.kernel.recorded import RecordedNetns, World
+from dovetail.kernel.recording_bridges import RecordingBridges
 from dovetail.kernel.recording_firewall import RecordingFirewall
 from dovetail.kernel.recording_routing import RecordingRouting
 from dovetail.model.addresses import IPInterface
@@ -33,7 +34,7 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordingKernel(RecordingRouting, RecordingFirewall):
+class RecordingKernel(RecordingBridges, RecordingRouting, RecordingFirewall):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
@@ -148,6 +149,7 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
             mac, mtu = spec.mac or Mac.derived(spec.name), spec.mtu or _DEFAULT_MTU
             link = Link(spec.name, index, "veth", mac, mtu, up=spec.up, alias=spec.alias, peer_ifindex=other)
             self._space_of(inode).links[spec.name] = link._replace(master=master if spec is end else 0)
+            self._space_of(inode).ports[spec.name] = spec.hairpin, spec.isolated
         ends = (inodes[0], end.name), (inodes[1], peer.name)
         self._world.peers.update({ends[0]: ends[1], ends[1]: ends[0]})
 
@@ -175,6 +177,7 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
             parent_abroad=on is not None and inode != self._inode,
             settings=settings,
         )
+        self._space_of(inode).ports[spec.name] = spec.hairpin, spec.isolated
         if parent:
             self._world.parents[inode, spec.name] = self._inode, parent
 
@@ -199,6 +202,8 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         self._record("set_link", name, master=master, **given)
         changed = {field: value for field, value in given.items() if value is not None}
         self._space.links[name] = link._replace(**changed, master=index)
+        if index != link.master:
+            self._space.rename(name, "")
 
     def rename_link(self, name: str, new_name: str) -> None:
         """Record ``ip link set name``; addresses and routes go along."""
@@ -211,6 +216,7 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
             space.addresses_gone.add((name, address))
             space.addresses.add((new_name, address))
         space.routes = [r._replace(link=new_name) if r.link == name else r for r in space.routes]
+        space.rename(name, new_name)
         self._relocate(self._inode, name, self._inode, link._replace(name=new_name))
 
     def move_link(self, name: str, netns: Netns, *, new_name: str = "", alias: str | None = None) -> None:
@@ -232,13 +238,6 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         self._absent(wanted)
         self._record("take_link", name, netns, new_name=new_name, alias=alias)
         self._move(netns.inode, link, self._inode, wanted, alias)
-
-    def set_bridge_port(
-        self, name: str, *, hairpin: bool | None = None, isolated: bool | None = None
-    ) -> None:
-        """Record ``bridge link set``."""
-        self._present(name)
-        self._record("set_bridge_port", name, hairpin=hairpin, isolated=isolated)
 
     def delete_links(self, names: Iterable[str]) -> None:
         """Record ``ip link del`` for those that are there."""
@@ -287,6 +286,10 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         all_of_them = {*base, *recorded} - self._space.addresses_gone
         return sorted(all_of_them, key=lambda pair: (pair[0], pair[1].version, pair[1]))
 
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Wait for nothing: nobody else is there."""
+        self._present(link)
+
     # -- sysctl -------------------------------------------------------------------------------------
 
     def sysctl(self, key: str) -> str | None:
@@ -323,6 +326,7 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         space = self._space_of(inode)
         space.addresses = {pair for pair in space.addresses if pair[0] != link.name}
         space.routes = [route for route in space.routes if route.link != link.name]
+        space.rename(link.name, "")
         alias = link.alias if alias is None else alias
         self._relocate(inode, link.name, to, link._replace(name=new_name, up=False, master=0, alias=alias))
 
@@ -344,6 +348,7 @@ class RecordingKernel(RecordingRouting, RecordingFirewall):
         space.links[name] = None
         space.addresses = {pair for pair in space.addresses if pair[0] != name}
         space.routes = [route for route in space.routes if route.link != name]
+        space.rename(name, "")
         if peer is not None:
             self._drop(*peer)
         self._world.parents.pop((inode, name), None)

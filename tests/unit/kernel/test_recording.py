@@ -4,9 +4,11 @@ from ipaddress import ip_address, ip_interface, ip_network
 
 import pytest
 
-from dovetail.errors import AlreadyExists, KernelError, NotFound
+from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NotFound
 from dovetail.kernel.commands import MUTATING, describe
 from dovetail.kernel.protocol import (
+    BridgePort,
+    BridgeSettings,
     Dummy,
     Ipvlan,
     Kernel,
@@ -15,7 +17,10 @@ from dovetail.kernel.protocol import (
     LinkSpec,
     Macvlan,
     Rule,
+    Tap,
     Vlan,
+    VlanRange,
+    Vrf,
 )
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.attachment import Route
@@ -52,6 +57,29 @@ def test_it_has_every_verb_of_the_protocol() -> None:
         ),
         ("rename_link", ("b", "c"), {}, ["ip link set dev b name c"]),
         ("set_bridge_port", ("p",), {"hairpin": False}, ["bridge link set dev p hairpin off"]),
+        (
+            "set_bridge",
+            ("b",),
+            {"vlan_filtering": True, "default_pvid": 0},
+            ["ip link set dev b type bridge vlan_filtering 1 vlan_default_pvid 0"],
+        ),
+        ("set_bridge", ("b",), {}, []),
+        (
+            "add_port_vlans",
+            ("p", [VlanRange(10, pvid=True, untagged=True), VlanRange(20, 30), VlanRange(40, 40)]),
+            {},
+            [
+                "bridge vlan add dev p vid 10 pvid untagged",
+                "bridge vlan add dev p vid 20-30",
+                "bridge vlan add dev p vid 40",
+            ],
+        ),
+        (
+            "delete_port_vlans",
+            ("b", [VlanRange(1, pvid=True, untagged=True)]),
+            {"on_bridge": True},
+            ["bridge vlan del dev b vid 1 self"],
+        ),
         ("add_address", ("b", ip_interface("fd00::1/64")), {}, ["ip addr add fd00::1/64 dev b nodad"]),
         ("add_address", ("b", ip_interface("fd00::1/64")), {"dad": True}, ["ip addr add fd00::1/64 dev b"]),
         (
@@ -136,6 +164,7 @@ def test_a_verb_equals_its_command(
     ("settings", "words"),
     [
         (Macvlan("vepa"), "type macvlan mode vepa"),
+        (Macvlan("bridge", 500), "type macvlan mode bridge bcqueuelen 500"),
         (Ipvlan("l3s", "private"), "type ipvlan mode l3s private"),
         (Vlan(10), "type vlan id 10"),
     ],
@@ -146,6 +175,28 @@ def test_a_link_on_a_parent_equals_its_command(settings: LinkSettings, words: st
         "ip link set dev x alias a",
         "ip link set dev x up",
     ]
+
+
+def test_links_without_a_parent_equal_their_commands(kernel: RecordingKernel) -> None:
+    box = kernel.create_netns("/run/netns/box")
+    kernel.commands.clear()
+
+    kernel.add_link(LinkSpec("v", up=True), Vrf(1000))
+    kernel.add_link(LinkSpec("t0"), Tap())
+    kernel.add_link(LinkSpec("t1", MAC, 1400, netns=box, up=True), Tap(multi_queue=True, owner=0, group=1000))
+
+    assert kernel.commands == [
+        "ip link add name v type vrf table 1000",
+        "ip link set dev v up",
+        "ip tuntap add dev t0 mode tap",
+        "ip -n box tuntap add dev t1 mode tap multi_queue user 0 group 1000",
+        f"ip -n box link set dev t1 address {MAC} mtu 1400",
+        "ip -n box link set dev t1 up",
+    ]
+    with kernel.inside(box) as inner:
+        link = inner.link("t1")
+        assert link is not None
+        assert (link.kind, link.settings) == ("tun", Tap(multi_queue=True, owner=0, group=1000))
 
 
 def test_a_link_is_born_in_a_sandbox_and_goes_with_its_parent(kernel: RecordingKernel) -> None:
@@ -253,6 +304,48 @@ def test_a_new_name_goes_for_addresses_and_routes_too(kernel: RecordingKernel) -
     assert [route.link for route in kernel.routes()] == ["b"]
 
 
+def test_a_port_and_its_vlans_are_read_back(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    kernel.add_veth(LinkSpec("h", master="b", hairpin=True, up=True), LinkSpec("c"))
+    first = VlanRange(1, pvid=True, untagged=True)
+    assert kernel.port_vlans() == {"b": [first], "h": [first]}
+    assert kernel.bridge_settings("b") == BridgeSettings(vlan_filtering=False, default_pvid=1)
+    kernel.commands.clear()
+
+    kernel.set_bridge("b", vlan_filtering=True)
+    kernel.set_bridge_port("h", isolated=True)
+    kernel.add_port_vlans("h", [VlanRange(10, pvid=True, untagged=True), VlanRange(20, 22), VlanRange(23)])
+    for _ in range(2):
+        kernel.delete_port_vlans("h", [VlanRange(1), VlanRange(21)])
+
+    assert kernel.commands == [
+        "ip link set dev b type bridge vlan_filtering 1",
+        "bridge link set dev h isolated on",
+        "bridge vlan add dev h vid 10 pvid untagged",
+        "bridge vlan add dev h vid 20-22",
+        "bridge vlan add dev h vid 23",
+        "bridge vlan del dev h vid 1",
+        "bridge vlan del dev h vid 21",
+    ]
+    assert kernel.bridge_port("h") == BridgePort("b", "forwarding", hairpin=True, isolated=True)
+    vlans = [VlanRange(10, pvid=True, untagged=True), VlanRange(20), VlanRange(22, 23)]
+    assert kernel.port_vlans() == {"b": [first], "h": vlans}
+    assert RecordingKernel(kernel).port_vlans() == kernel.port_vlans()
+    assert RecordingKernel(kernel).bridge_port("h") == kernel.bridge_port("h")
+
+    kernel.rename_link("h", "new")
+    assert kernel.port_vlans() == {"b": [first], "new": vlans}
+    kernel.set_link("new", master="")
+
+    assert kernel.bridge_port("new") is None
+    assert kernel.port_vlans() == {"b": [first]}
+    for name, on_bridge in (("new", False), ("c", True)):
+        with pytest.raises(InvalidArgument, match="so it has no VLANs"):
+            kernel.add_port_vlans(name, [VlanRange(10)], on_bridge=on_bridge)
+    with pytest.raises(InvalidArgument, match="'c' is no bridge"):
+        kernel.set_bridge("c", vlan_filtering=True)
+
+
 def test_deleting_both_ends_is_one_deletion_and_a_missing_one_none(kernel: RecordingKernel) -> None:
     kernel.add_veth(LinkSpec("h"), LinkSpec("c"))
     kernel.commands.clear()
@@ -356,6 +449,12 @@ def test_an_address_without_its_prefix_and_one_that_is_all_of_it_bring_no_route(
     kernel.add_address("b", ip_interface("10.0.1.1/32"))
 
     assert kernel.routes() == []
+
+
+def test_nobody_else_has_an_address(kernel: RecordingKernel) -> None:
+    kernel.wait_for_dad("lo", timeout_s=0)
+    with pytest.raises(NotFound):
+        kernel.wait_for_dad("eth0")
 
 
 def test_unreachable_destinations_are_read_back_and_laid_over_the_base(kernel: RecordingKernel) -> None:

@@ -14,11 +14,15 @@ from pyroute2.netlink.rtnl.ifinfmsg.plugins.ipvlan import ipvlan
 
 from dovetail.kernel import rtnl
 from dovetail.kernel.netlink import Message
-from dovetail.kernel.protocol import Dummy, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Vlan
+from dovetail.kernel.protocol import Dummy, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Tap, Vlan, Vrf
+from dovetail.kernel.rtnl import AddressRow
 from dovetail.model.mac import Mac
 
 # pyroute2 has not heard of the flags (include/uapi/linux/if_link.h)
 ipvlan.nla_map = (*ipvlan.nla_map, ("IFLA_IPVLAN_FLAGS", "uint16"))
+
+macvx = ifinfmsg.ifinfo.macvlan_data
+macvx.nla_map = (*macvx.nla_map, ("IFLA_MACVLAN_BC_QUEUE_LEN", "uint32"))
 
 MAC, PEER_MAC = Mac("02:00:5e:10:00:01"), Mac("02:00:5e:10:00:02")
 CREATE = 0x600  # NLM_F_CREATE | NLM_F_EXCL
@@ -128,6 +132,8 @@ KINDS: list[tuple[LinkSettings, str, dict[str, Any]]] = [
     (Ipvlan("l3s", "vepa"), "ipvlan", {"IFLA_IPVLAN_MODE": 2, "IFLA_IPVLAN_FLAGS": 2}),
     (Vlan(4094), "vlan", {"IFLA_VLAN_ID": 4094}),
     (Dummy(), "dummy", {}),
+    (Macvlan("bridge", 500), "macvlan", {"IFLA_MACVLAN_MODE": "bridge", "IFLA_MACVLAN_BC_QUEUE_LEN": 500}),
+    (Vrf(1000), "vrf", {"IFLA_VRF_TABLE": 1000}),
 ]
 
 
@@ -193,6 +199,32 @@ def test_a_link_is_read_with_its_settings_and_its_parent(
     message["attrs"] = [("IFLA_IFNAME", "x"), ("IFLA_LINK", 7), ("IFLA_LINKINFO", info)]
 
     assert rtnl.parse_link(encoded(message)) == Link("x", 12, kind, parent_ifindex=7, settings=settings)
+
+
+def test_the_kernels_own_length_of_a_macvlans_queue_is_none_that_was_asked_for() -> None:
+    message = ifinfmsg()
+    info = link_info("macvlan", {"IFLA_MACVLAN_MODE": 4, "IFLA_MACVLAN_BC_QUEUE_LEN": 1000})
+    message["attrs"] = [("IFLA_LINKINFO", info)]
+
+    assert rtnl.parse_link(encoded(message)).settings == Macvlan("bridge")
+
+
+@pytest.mark.parametrize(
+    ("data", "settings"),
+    [
+        ({"IFLA_TUN_TYPE": 2}, Tap()),
+        (
+            {"IFLA_TUN_OWNER": 0, "IFLA_TUN_GROUP": 1000, "IFLA_TUN_TYPE": 2, "IFLA_TUN_MULTI_QUEUE": 1},
+            Tap(multi_queue=True, owner=0, group=1000),
+        ),
+        ({"IFLA_TUN_TYPE": 1}, None),
+    ],
+)
+def test_a_tap_is_read_with_whose_it_is(data: dict[str, int], settings: Tap | None) -> None:
+    message = ifinfmsg()
+    message["attrs"] = [("IFLA_LINKINFO", link_info("tun", data))]
+
+    assert rtnl.parse_link(encoded(message)).settings == settings
 
 
 def test_a_parent_in_another_namespace_is_counted_there() -> None:
@@ -381,7 +413,7 @@ def test_an_address_with_a_peer_is_read_as_the_local_one() -> None:
     message["family"], message["prefixlen"], message["index"] = socket.AF_INET, 24, 3
     message["attrs"] = [("IFA_ADDRESS", "10.0.0.9"), ("IFA_LOCAL", "10.0.0.2")]
 
-    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("10.0.0.2/24"))
+    assert rtnl.parse_address(encoded(message)) == AddressRow(3, ipaddress.ip_interface("10.0.0.2/24"))
 
 
 def test_an_ipv6_address_has_no_local_attribute() -> None:
@@ -389,7 +421,31 @@ def test_an_ipv6_address_has_no_local_attribute() -> None:
     message["family"], message["prefixlen"], message["index"] = socket.AF_INET6, 64, 3
     message["attrs"] = [("IFA_ADDRESS", "fd00::2")]
 
-    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("fd00::2/64"))
+    assert rtnl.parse_address(encoded(message)) == AddressRow(3, ipaddress.ip_interface("fd00::2/64"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "tentative", "duplicate"),
+    [
+        (0x40, True, False),  # IFA_F_TENTATIVE
+        (0x44, False, False),  # and IFA_F_OPTIMISTIC
+        (0x48, False, True),  # and IFA_F_DADFAILED
+        (0x80, False, False),  # IFA_F_PERMANENT
+    ],
+)
+def test_an_address_says_whether_another_owner_is_looked_for(
+    flags: int, tentative: bool, duplicate: bool
+) -> None:
+    message = ifaddrmsg()
+    message["family"], message["prefixlen"], message["index"] = socket.AF_INET6, 64, 3
+    for wide in (False, True):
+        message["flags"] = 0 if wide else flags
+        message["attrs"] = [("IFA_ADDRESS", "fd00::2"), *([("IFA_FLAGS", flags | 0x200)] if wide else [])]
+
+        row = rtnl.parse_address(encoded(message))
+
+        assert row is not None
+        assert (row.tentative, row.duplicate) == (tentative, duplicate)
 
 
 def test_addresses_of_other_families_are_passed_over() -> None:
