@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack
-from typing import Any
+from typing import Any, Literal
 
 from dovetail.errors import InvalidArgument, KernelError, NotFound
 from dovetail.features import link_backup
@@ -20,6 +20,7 @@ class Tunings:
     """The kind of part ``tuning``."""
 
     name = "tuning"
+    layer: Literal["feature"] = "feature"
     detail = Tuning
 
     def make(
