@@ -17,6 +17,7 @@ from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment, Route
+from dovetail.model.mac import Mac
 
 __all__ = ["InterfacePlugin", "by_gateways"]
 
@@ -112,7 +113,9 @@ class InterfacePlugin(Plugin):
             ips=tuple(ip for ip in result.ips if ip.address in result.addresses_of(call.environment.ifname)),
         )
         try:
-            differences = self.engine.parts.check(self.kind, call.owner, netns=netns)
+            differences = self.engine.parts.check(
+                self.kind, call.owner, netns=netns, now=lambda detail: self.now(call, result, detail)
+            )
         except NotFound:
             otherwise = self.expected(call, ipam, netns)
             differences = self.engine.parts.check(self.kind, call.owner, netns=netns, otherwise=otherwise)
@@ -121,6 +124,19 @@ class InterfacePlugin(Plugin):
     def expected(self, call: Call, result: Result, netns: Netns) -> Any:
         """Say what another program's ADD is to have made, going by its result."""
         return self.detail(call, result, netns)
+
+    def now(self, call: Call, result: Result, detail: Any) -> Any:
+        """Say what plugins after this one have made of it, going by the chain's `result`: another MAC, another MTU.
+
+        Before 1.1.0 a result says no MTU, so any is right.
+        """
+        inner = result.inner(call.environment.ifname)
+        if inner is None:
+            return detail
+        attachment = msgspec.structs.replace(
+            self.attachment_of(detail), mac=Mac(inner.mac) if inner.mac else None, mtu=inner.mtu
+        )
+        return msgspec.structs.replace(detail, attachment=attachment)
 
     def gc(self, call: Call) -> None:
         """Take away what the runtime does not have any more, and have the IPAM plugin do so too."""
