@@ -93,6 +93,9 @@ class TwinHost:
             self.stop()
             self._start()
             raise
+        if outcome["endpoints"]:  # of what the case leaves attached: the next is to find nothing of it
+            self.stop()
+            self._start()
         return outcome["steps"]
 
 
