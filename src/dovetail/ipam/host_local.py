@@ -150,10 +150,10 @@ class HostLocal:
     def status(self, range_sets: Sequence[RangeSet]) -> None:
         """Raise PoolExhausted where the next `add` would find no address. Changes nothing, waits for nobody."""
         files = LeaseFiles.find(self._path)
-        if files is None:
-            return
-        with closing(files):
-            used = [address for address, _ in files.addresses()]
+        used: list[IPAddress] = []
+        if files is not None:
+            with closing(files):
+                used = [address for address, _ in files.addresses()]
         for ranges in range_sets:
             skipped = gateways(range_sets, ranges.version)
             numbers = [int(one) for one in used if one.version == ranges.version and int(one) not in skipped]

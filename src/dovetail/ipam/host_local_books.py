@@ -21,11 +21,13 @@ from dovetail.model.addresses import IPAddress
 __all__ = ["Books", "hold"]
 
 _MOST_DIRECTORIES = 256
-_NOT_A_FILE = b"\0"  # no owner has this; the name is taken all the same
 
 
 class Index:
-    """What was read of one directory. `held`: the owner by family and number; `mark` 0: not to be relied on."""
+    """What was read of one directory. `mark` 0: not to be relied on.
+
+    held: the owner by family and number; None where the name is taken by what is no file of ours.
+    """
 
     def __init__(self) -> None:
         self.mutex = threading.Lock()
@@ -34,13 +36,14 @@ class Index:
 
     def clear(self) -> None:
         """Forget all."""
-        self.held: dict[int, dict[int, bytes]] = {4: {}, 6: {}}
+        self.held: dict[int, dict[int, bytes | None]] = {4: {}, 6: {}}
         self._by_owner: dict[bytes, tuple[IPAddress, ...]] = {}
 
-    def put(self, address: IPAddress, owner: bytes) -> None:
+    def put(self, address: IPAddress, owner: bytes | None) -> None:
         """Note an address that was free."""
         self.held[address.version][int(address)] = owner
-        self._by_owner[owner] = (*self._by_owner.get(owner, ()), address)
+        if owner is not None:
+            self._by_owner[owner] = (*self._by_owner.get(owner, ()), address)
 
     def drop(self, address: IPAddress) -> None:
         """Forget an address."""
@@ -58,12 +61,7 @@ class Index:
 
     def all(self) -> list[tuple[IPAddress, bytes]]:
         """Give every file with its owner."""
-        return [
-            (address, owner)
-            for owner, addresses in self._by_owner.items()
-            if owner != _NOT_A_FILE
-            for address in addresses
-        ]
+        return [(address, owner) for owner, addresses in self._by_owner.items() for address in addresses]
 
 
 class Books:
@@ -111,7 +109,7 @@ class Books:
             self._index.put(address, owner)
             return True
         if int(address) not in self._index.held[address.version]:
-            self._index.put(address, self._files.owner(address) or _NOT_A_FILE)
+            self._index.put(address, self._files.owner(address))
         return False
 
     def remember(self, index: int, address: IPAddress) -> None:
@@ -133,8 +131,7 @@ class Books:
         self._changed = True
         self._index.clear()
         for address, regular in self._files.addresses():
-            owner = self._files.owner(address) if regular else None
-            self._index.put(address, _NOT_A_FILE if owner is None else owner)
+            self._index.put(address, self._files.owner(address) if regular else None)
 
 
 _indexes: OrderedDict[tuple[int, int], Index] = OrderedDict()
