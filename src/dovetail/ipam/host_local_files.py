@@ -114,7 +114,7 @@ class LeaseFiles:
         before 6.13 count it in jiffies, so that two changes may have the same.
         """
         found = os.fstat(self._fd)
-        mark = found.st_mtime_ns - _PAST_NS - random.getrandbits(30)
+        mark = time.time_ns() - _PAST_NS - random.getrandbits(30)  # and unlike another process's
         try:
             os.utime(self._fd, ns=(found.st_atime_ns, mark))
         except OSError:
