@@ -272,7 +272,7 @@ SAME_WORDS = (
     "empty range set",
     "mixed address families",
     " overlap",
-    "unknown args",
+    'unknown args ["',
 )
 
 
@@ -580,7 +580,7 @@ STATIC: dict[str, tuple[Any, Do]] = {
     "CNI_ARGS no gateway address": ({}, Do(args="IP=10.0.0.5/24;GATEWAY=x")),
     "args no prefix": ({}, Do(for_cni={"ips": ["10.0.0.5"]})),
     "runtimeConfig no prefix": ({}, Do(runtime={"ips": ["10.0.0.5"]})),
-    "unknown arguments": ({}, Do(args="FOO=1")),
+    "unknown arguments": ({}, Do(args="FOO=1;bar=2")),
     "no ipam": (None, Do()),
 }
 
