@@ -415,6 +415,28 @@ def route_with_host_bits(directory: Path, run: Callable[..., Answer]) -> Answer:
     return run({**V4, "routes": [{"dst": "10.9.1.1/8"}]}, Do(), directory)
 
 
+def empty_file(directory: Path, run: Callable[..., Answer]) -> Answer:
+    (directory / "n1").mkdir(parents=True)
+    (directory / "n1" / "10.0.0.3").touch()
+    run(V4, Do(), directory)
+    run(V4, Do("DEL"), directory)
+    return {"left": [name for name in files(directory) if "10." in name]}
+
+
+def relative_resolv_conf(directory: Path, run: Callable[..., Answer]) -> Answer:
+    directory.mkdir()
+    (directory / "resolv.conf").write_text("domain d", encoding="ascii")
+    return run({**V4, "resolvConf": os.path.relpath(directory / "resolv.conf")}, Do(), directory)
+
+
+def static_twice(directory: Path, run: Callable[..., Answer]) -> Answer:
+    return run({"addresses": [{"address": "10.0.0.5/24"}] * 2}, Do(), directory, plugin="static")
+
+
+def static_multicast(directory: Path, run: Callable[..., Answer]) -> Answer:
+    return run({"addresses": [{"address": "224.0.0.5/24"}]}, Do(), directory, plugin="static")
+
+
 def link_in_place_of_the_network(directory: Path, run: Callable[..., Answer]) -> Answer:
     (directory / "elsewhere").mkdir(parents=True)
     (directory / "n1").symlink_to("elsewhere")
@@ -479,6 +501,13 @@ DIFFERENT = [
         {**TWO, "routes": [{"dst": "10.9.1.1/8"}]},
         {**TWO, "routes": [{"dst": "10.0.0.0/8"}]},
     ),
+    # its writer was killed: whoever writes holds the lock
+    (empty_file, {"left": ["n1/10.0.0.3"]}, {"left": []}),
+    # as with dataDir
+    (relative_resolv_conf, {**TWO, "dns": {"domain": "d"}}, "is not an absolute path"),
+    # the interface could not have it
+    (static_twice, {"ips": [{"address": "10.0.0.5/24"}] * 2}, "10.0.0.5 is there 2 times"),
+    (static_multicast, {"ips": [{"address": "224.0.0.5/24"}]}, "is no address for an interface"),
     # whoever may write the directory would choose where root writes
     (link_in_place_of_the_network, TWO, "link or of another kind"),
 ]

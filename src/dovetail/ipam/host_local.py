@@ -148,11 +148,15 @@ class HostLocal:
         return stale
 
     def status(self, range_sets: Sequence[RangeSet]) -> None:
-        """Raise PoolExhausted where the next `add` would find no address. Changes nothing, waits for nobody."""
+        """Raise PoolExhausted where the next `add` would find no address, StoreError where it could write none.
+
+        Changes nothing, waits for nobody.
+        """
         files = LeaseFiles.find(self._path)
         used: list[IPAddress] = []
         if files is not None:
             with closing(files):
+                files.refuse_read_only()
                 used = [address for address, _ in files.addresses()]
         for ranges in range_sets:
             skipped = gateways(range_sets, ranges.version)

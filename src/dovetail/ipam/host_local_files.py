@@ -98,6 +98,11 @@ class LeaseFiles:
             if os.fstat(self._lock).st_nlink == 0 or os.fstat(self._fd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "removed", path)
 
+    def refuse_read_only(self) -> None:
+        """Raise StoreError where no file can be made here: a file system that was mounted, or went, read-only."""
+        if not os.access(".", os.W_OK, dir_fd=self._fd):
+            raise StoreError(f"{self.path} cannot be written", hint="see how its file system is mounted")
+
     def identity(self) -> tuple[int, int]:
         """Give device and inode."""
         found = os.fstat(self._fd)

@@ -237,6 +237,14 @@ def test_status_names_the_set_that_is_full(ipam: HostLocal) -> None:
         ipam.status((V6, SMALL))
 
 
+def test_status_says_that_nothing_can_be_written(ipam: HostLocal, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(ipam, "c1")
+    monkeypatch.setattr(host_local_files.os, "access", lambda *args, **kwargs: False)
+
+    with pytest.raises(StoreError, match="n1 cannot be written"):
+        ipam.status((SMALL,))
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_delete(ipam: HostLocal, directory: Path) -> None:
     add(ipam, "c1")
     (directory / "10.0.0.3").touch()
