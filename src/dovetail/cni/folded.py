@@ -33,6 +33,11 @@ class Folded:
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a whole number")
         return int(value) if isinstance(value, float) else self._typed(key, int, 0)
 
+    def boolean(self, key: str) -> bool:
+        """Give true or false, false where it is missing or null."""
+        value: bool = self._typed(key, bool, False)
+        return value
+
     def texts(self, key: str) -> tuple[str, ...]:
         """Give a list of strings."""
         found: list[Any] = self._typed(key, list, None)
@@ -70,11 +75,18 @@ class Folded:
         if value is None:
             return default
         if not isinstance(value, kind):
-            expected = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}[kind]
+            expected = _WORDS[kind]
             raise CniError(
                 INVALID_CONFIG, f"{self._where}.{key}: expected {expected}, got {type(value).__name__}"
             )
         return value
 
 
+_WORDS = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    list: "a list",
+    dict: "an object",
+}
 _EMPTY = Folded({})
