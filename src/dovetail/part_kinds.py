@@ -18,6 +18,8 @@ _PLACES = {
     "bridge": "drivers.bridge_port:BridgePorts",
     "firewall": "features.admitted:AdmittedParts",
     "host-local": "ipam.host_local_parts:HostLocalParts",
+    "iptables-masquerade": "features.reference_parts:IptablesMasquerades",
+    "macspoofchk": "features.reference_parts:SpoofChecks",
     "portmap": "features.published:PublishedParts",
     "tuning": "features.tuning:Tunings",
 }

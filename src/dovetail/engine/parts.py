@@ -70,8 +70,8 @@ class Parts:
                 part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
                 undo.callback(self._firewall.remove_part, part)
                 filtered = self._firewall.add_part(part)
-                if isinstance(how, Admitting):
-                    self._firewall.admit_link(how.admits(made))
+                if isinstance(how, Admitting) and (admitted := how.admits(made)):
+                    self._firewall.admit_link(admitted)
                 self._forget_flows(how, made)
                 core.store.put_part(part, filtered=filtered)
                 undo.pop_all()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -20,6 +20,7 @@ from dovetail.model.attachment import Attachment, Route
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
 from dovetail.model.names import check_ifname, port_link
+from dovetail.model.reference_forms import IptablesMasquerade, SpoofCheck
 
 __all__ = ["BridgePlugin"]
 
@@ -34,6 +35,10 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
     is_default_gateway: Annotated[bool, "so, and the container's default routes lead there"] = False
     force_address: Annotated[bool, "the gateway's address replaces another one of the bridge"] = False
     ip_masq: Annotated[bool, "what leaves the container's subnet takes the host's address"] = False
+    ip_masq_backend: Annotated[
+        Literal["", "nftables", "iptables"], "how: elements of our table, or chains as the reference plugin's"
+    ] = ""
+    macspoofchk: Annotated[bool, "drop what the container sends with another MAC than its own"] = False
     mtu: Annotated[int, "of the pair, and of a bridge that is made; 0 is the kernel's default"] = 0
     hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
     promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
@@ -46,6 +51,7 @@ class BridgePlugin(InterfacePlugin):
     """A thin parser over `drivers.bridge_port`."""
 
     kind = "bridge"
+    further_kinds = ("iptables-masquerade", "macspoofchk")
     conf = BridgeConf
     capabilities: ClassVar = {"mac": "the MAC of the container's interface"}
 
@@ -90,8 +96,29 @@ class BridgePlugin(InterfacePlugin):
             promiscuous=conf.promisc_mode,
             up=not conf.disable_container_interface,
             dad=conf.enabledad,
-            masquerade=conf.ip_masq,
+            masquerade=conf.ip_masq and conf.ip_masq_backend != "iptables",
         )
+
+    def further(self, call: Call, made: BridgePort) -> dict[str, Any]:
+        """Say what is made of rules in the reference plugin's form."""
+        conf = read_conf(call.config, BridgeConf)
+        found: dict[str, Any] = {}
+        if conf.ip_masq and conf.ip_masq_backend == "iptables":
+            found["iptables-masquerade"] = IptablesMasquerade(addresses=made.attachment.addresses)
+        if conf.macspoofchk:
+            found["macspoofchk"] = SpoofCheck(port=made.port, mac=made.attachment.mac)
+        return found
+
+    def further_remains(self, call: Call, kind: str) -> Any:
+        """Say what the reference plugin leaves: rules, by the addresses of its result or for all that the container had."""
+        if kind == "macspoofchk":
+            return SpoofCheck()
+        try:
+            result = call.prev_result
+        except CniError:
+            result = None
+        addresses = result.addresses_of(call.environment.ifname) if result is not None else ()
+        return IptablesMasquerade(addresses=addresses)
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
         """Say the gateways that the bridge was given where IPAM named none."""
