@@ -26,12 +26,27 @@ class Folded:
         value: str = self._typed(key, str, "")
         return value
 
+    def choice(self, key: str, known: tuple[str, ...]) -> str:
+        """Give a string that is one of `known`."""
+        text = self.text(key)
+        if text not in known:
+            choices = ", ".join(filter(None, known))
+            raise CniError(
+                INVALID_CONFIG, f"{self._where}.{key}: unknown {key} {text!r}", f"there are {choices}"
+            )
+        return text
+
     def integer(self, key: str) -> int:
         """Give a whole number, 0 where it is missing or null."""
         value = self._items.get(key.lower())
         if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a whole number")
         return int(value) if isinstance(value, float) else self._typed(key, int, 0)
+
+    def boolean(self, key: str) -> bool:
+        """Give true or false, false where it is missing or null."""
+        value: bool = self._typed(key, bool, False)
+        return value
 
     def texts(self, key: str) -> tuple[str, ...]:
         """Give a list of strings."""
@@ -65,16 +80,34 @@ class Folded:
         found: list[Any] = self._typed(key, list, [])
         return [Folded(one, f"{self._where}.{key}[{index}]") for index, one in enumerate(found)]
 
+    def object_lists(self, key: str) -> list[list[Folded]]:
+        """Give a list of lists of objects."""
+        rows: list[Any] = self._typed(key, list, [])
+        found = []
+        for index, row in enumerate(rows):
+            where = f"{self._where}.{key}[{index}]"
+            if not isinstance(row, list | None):
+                raise CniError(INVALID_CONFIG, f"{where}: expected a list, got {type(row).__name__}")
+            found.append([Folded(one, f"{where}[{inner}]") for inner, one in enumerate(row or ())])
+        return found
+
     def _typed(self, key: str, kind: type, default: Any) -> Any:
         value = self._items.get(key.lower())
         if value is None:
             return default
         if not isinstance(value, kind):
-            expected = {str: "a string", int: "a whole number", list: "a list", dict: "an object"}[kind]
+            expected = _WORDS[kind]
             raise CniError(
                 INVALID_CONFIG, f"{self._where}.{key}: expected {expected}, got {type(value).__name__}"
             )
         return value
 
 
+_WORDS = {
+    str: "a string",
+    bool: "true or false",
+    int: "a whole number",
+    list: "a list",
+    dict: "an object",
+}
 _EMPTY = Folded({})

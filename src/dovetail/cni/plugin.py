@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import msgspec
@@ -12,10 +13,10 @@ from dovetail import __version__
 from dovetail.cni.config import network_name, read_config
 from dovetail.cni.environment import Environment, read_environment
 from dovetail.cni.errors import BAD_ENVIRONMENT, INCOMPATIBLE_VERSION, INVALID_CONFIG, CniError, cni_error
-from dovetail.cni.plugins import PLUGINS, Call
+from dovetail.cni.plugins import PLUGINS, Call, plugin_type
 from dovetail.cni.spec.registry import SUPPORTED, number, render
 from dovetail.engine.engine import Engine
-from dovetail.errors import DovetailError, InvalidArgument
+from dovetail.errors import DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 
 __all__ = ["Outcome", "run"]
@@ -44,7 +45,7 @@ def run(
 
     Never raises for what a caller may get wrong: errors are JSON on standard output (cni.md §1.5).
     """
-    version = _CURRENT
+    version, call = _CURRENT, None
     try:
         if "CNI_COMMAND" not in environ:
             return Outcome(stderr=_about(plugin))
@@ -53,22 +54,31 @@ def run(
         environment = read_environment(environ)
         config, version = read_config(stdin)
         _allow(environment.command, version)
-        if plugin not in PLUGINS:
-            raise CniError(
-                INVALID_CONFIG, f"dovetail has no plugin {plugin!r}", f"there are {', '.join(PLUGINS)}"
-            )
-        call = Call(environment=environment, config=config, name=network_name(config), version=version)
+        call = Call(
+            environment=environment,
+            config=config,
+            name=network_name(config),
+            version=version,
+            environ=environ,
+            stdin=stdin,
+        )
         result = _call(engine(), call, plugin, netns_fd)
-        return Outcome(stdout=_json(result) if result is not None else b"")
+        return Outcome(stdout=_json(result) if result is not None else b"", stderr=bytes(call.stderr))
     except (CniError, DovetailError, ExceptionGroup) as exc:
         error = cni_error(exc)
         body = {"cniVersion": version, "code": error.code, "msg": error.msg}
-        return Outcome(1, _json(body | ({"details": error.details} if error.details else {})))
+        stdout = _json(body | ({"details": error.details} if error.details else {}))
+        return Outcome(1, stdout, bytes(call.stderr) if call is not None else b"")
 
 
 def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, Any] | None:
     environment = call.environment
-    handler = PLUGINS[plugin](engine)
+    kind = plugin_type(plugin)
+    if kind is None:
+        raise CniError(
+            INVALID_CONFIG, f"dovetail has no plugin {plugin!r}", f"there are {', '.join(PLUGINS)}"
+        )
+    handler = kind(engine)
     detail = {"network": call.name, "container": environment.container_id, "ifname": environment.ifname}
     with engine.tracer.step("cni", environment.command, **{k: v for k, v in detail.items() if v}):
         match environment.command:
@@ -79,7 +89,8 @@ def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, A
                 with _open(engine, environment, netns_fd) as netns:
                     handler.check(call, netns)
             case "DEL":
-                handler.delete(call)
+                with _open_if_there(engine, environment, netns_fd) as there:
+                    handler.delete(call, there)
             case "GC":
                 handler.gc(call)
             case "STATUS":
@@ -102,6 +113,17 @@ def _open(engine: Engine, environment: Environment, netns_fd: int) -> Netns:
             BAD_ENVIRONMENT, f"CNI_NETNS {environment.netns} is the plugin's own network namespace"
         )
     return netns
+
+
+@contextmanager
+def _open_if_there(engine: Engine, environment: Environment, netns_fd: int) -> Iterator[Netns | None]:
+    """Open CNI_NETNS for DEL: None where it is gone, is not said, or is the plugin's own, where nothing is to be deleted."""
+    try:
+        opened = _open(engine, environment, netns_fd) if environment.netns or netns_fd >= 0 else None
+    except (CniError, NotFound):
+        opened = None
+    with opened if opened is not None else nullcontext() as netns:
+        yield netns
 
 
 def _adopt(engine: Engine, netns_fd: int, path: str) -> Netns:

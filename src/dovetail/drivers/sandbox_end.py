@@ -125,23 +125,19 @@ def routes(network: Network, endpoint: Endpoint, ways_out: Iterable[IPAddress]) 
     return (*on_link, *(route for route in mine if route.gateway is not None))
 
 
-def configure(inner: Kernel, attachment: Attachment) -> None:
-    """Address and route the interface ``attachment.ifname`` of `inner` and bring it and ``lo`` up.
+def configure(inner: Kernel, attachment: Attachment, *, loopback: bool = True, dad: bool = False) -> None:
+    """Address and route the interface ``attachment.ifname`` of `inner` and bring it and, with `loopback`, ``lo`` up.
 
     Where the sandbox has a route to the same destination already, the new one stands behind it. Raises NotFound
     for a sysctl that the kernel has not.
     """
-    if any(address.version == _V6 for address in attachment.addresses):
-        key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
-        if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
-            inner.set_sysctl(key, "0")
-    for name, value in attachment.sysctls.items():
-        inner.set_sysctl(sysctl_path(name, attachment.ifname), value)
+    _set_sysctls(inner, attachment)
     try:
         with inner.batch():
-            inner.set_link("lo", up=True)
+            if loopback:
+                inner.set_link("lo", up=True)
             for address in attachment.addresses:
-                inner.add_address(attachment.ifname, address, prefix_route=attachment.prefix_on_link)
+                inner.add_address(attachment.ifname, address, dad=dad, prefix_route=attachment.prefix_on_link)
             inner.set_link(attachment.ifname, up=True)
             for route in _all_routes(attachment):
                 inner.add_route(attachment.ifname, route)
@@ -154,6 +150,15 @@ def configure(inner: Kernel, attachment: Attachment) -> None:
             raise
         _bring_up(inner, attachment.ifname)
         _stand_behind(inner, attachment)
+
+
+def _set_sysctls(inner: Kernel, attachment: Attachment) -> None:
+    if any(address.version == _V6 for address in attachment.addresses):
+        key = f"net/ipv6/conf/{attachment.ifname}/disable_ipv6"
+        if inner.sysctl(key) == "1":  # Docker and podman turn IPv6 off where a network of theirs has none
+            inner.set_sysctl(key, "0")
+    for name, value in attachment.sysctls.items():
+        inner.set_sysctl(sysctl_path(name, attachment.ifname), value)
 
 
 def _bring_up(inner: Kernel, ifname: str) -> None:

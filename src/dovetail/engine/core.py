@@ -9,6 +9,7 @@ from typing import TypeAlias
 
 from dovetail.drivers.protocol import Driver
 from dovetail.engine.locks import Locks
+from dovetail.engine.part_kind import AnyPartKind
 from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Tracer
 from dovetail.errors import NotFound
@@ -43,6 +44,7 @@ class Core:
     store: Store
     drivers: Mapping[str, Driver]
     ipams: Mapping[str, IpamDriver]
+    part_kinds: Mapping[str, AnyPartKind]
     features: Sequence[Feature]
     ruleset: Callable[[str], str]
     user_rules: Callable[[], Sequence[RulesFile]]
@@ -71,6 +73,13 @@ class Core:
             return self.ipams[name]
         except KeyError:
             raise NotFound("IPAM driver", name, hint=f"there are {', '.join(sorted(self.ipams))}") from None
+
+    def part_kind(self, name: str) -> AnyPartKind:
+        """Look a kind of part up by name."""
+        try:
+            return self.part_kinds[name]
+        except KeyError:
+            raise NotFound("plugin", name, hint=f"there are {', '.join(sorted(self.part_kinds))}") from None
 
     @staticmethod
     def now() -> float:

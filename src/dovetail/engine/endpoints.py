@@ -317,7 +317,7 @@ class Endpoints:
         wanted = self._firewall.joined_elements(network, endpoint)
         if wanted:
             missing = set(wanted) - core.kernel.nft_elements()
-            differences += [f"nftables has no element {e.key} in {e.set}" for e in sorted(missing, key=str)]
+            differences += [f"nftables has no element {e.text} in {e.set}" for e in sorted(missing, key=str)]
         return differences + self._holdings.check(network, endpoint)
 
     def is_alive(self, network: Network, endpoint: Endpoint, links: frozenset[str]) -> bool:

@@ -5,6 +5,7 @@
     engine.networks    create delete get all bind bound unbind
     engine.addresses   request_pool release_pool pool pools request release begin_replay
     engine.endpoints   attach detach · create join leave delete · publish unpublish · check get all collect
+    engine.parts       add remove check known all collect: what single plugins of a CNI chain did
     engine.sandboxes   create delete get all open
     engine.reconcile() store against kernel, at start and now and again; engine.plan() what it would do
     engine.restore_firewall()  after a flush or a restart of another firewall
@@ -23,6 +24,7 @@ from dovetail.engine.endpoints import Endpoints
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.ids import endpoint_id
 from dovetail.engine.networks import Networks
+from dovetail.engine.parts import Parts
 from dovetail.engine.reconcile import Reconciler
 from dovetail.engine.report import Report
 from dovetail.engine.sandboxes import Sandboxes
@@ -45,8 +47,11 @@ class Engine:
         self.networks = Networks(core, self._firewall)
         self.addresses = Addresses(core)
         self.endpoints = Endpoints(core, self._firewall, self.addresses)
+        self.parts = Parts(core, self._firewall)
         self.sandboxes = Sandboxes(core, self.endpoints)
-        self._reconciler = Reconciler(core, self.networks, self.endpoints, self.addresses, self._firewall)
+        self._reconciler = Reconciler(
+            core, self.networks, self.endpoints, self.parts, self.addresses, self._firewall
+        )
 
     @property
     def tracer(self) -> Tracer:

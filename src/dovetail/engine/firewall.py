@@ -11,11 +11,14 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from dovetail.engine.core import Core
+from dovetail.engine.part_kind import Filtered
 from dovetail.engine.table import Table
 from dovetail.errors import NotFound
+from dovetail.model.codec import decode
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
+from dovetail.model.part import Part
 
 __all__ = ["Firewall"]
 
@@ -30,6 +33,7 @@ class Firewall:
     def __init__(self, core: Core) -> None:
         self._core = core
         self.table = Table(core)
+        self._admitted: set[str] = set()
 
     def network_elements(self, network: Network) -> list[Element]:
         """Give what every feature wants for `network`."""
@@ -53,6 +57,11 @@ class Firewall:
         """Give all that is there for `endpoint` while it is joined."""
         return self.link_elements(network, endpoint) + self.endpoint_elements(network, endpoint)
 
+    def part_elements(self, part: Part) -> list[Element]:
+        """Give what the kind of `part` wants for it."""
+        how = self._core.part_kind(part.kind)
+        return list(how.elements(decode(part.detail, how.detail))) if isinstance(how, Filtered) else []
+
     def before_forwarding(self, network: Network, undo: ExitStack) -> None:
         """Close the host's firewall where the driver is about to turn forwarding on for `network`."""
         firewall, kernel = network.firewall, self._core.kernel
@@ -73,7 +82,7 @@ class Firewall:
         with self._lock():
             self._ensure_table()
             self._core.kernel.nft_add_elements(self.network_elements(network))
-            self._core.host_firewall.accept(self._core.kernel, self._live())
+            self._accept(self._live())
 
     def remove_network(self, network: Network) -> None:
         """Take the network's elements away; with the last network go the table and the accepts.
@@ -86,8 +95,8 @@ class Firewall:
             self._core.kernel.nft_delete_elements(self.network_elements(network))
             others = [n for n in self._core.store.networks() if n.id != network.id and n.firewall is not None]
             self._core.host_firewall.release(self._core.kernel, network)
-            if others:
-                self._core.host_firewall.accept(self._core.kernel, others)
+            if others or self._core.store.has_filtered_parts():
+                self._accept(others)
             else:
                 self._remove_all()
 
@@ -120,14 +129,46 @@ class Firewall:
         if elements:
             self._core.kernel.nft_delete_elements(elements)
 
+    def add_part(self, part: Part) -> bool:
+        """Add the elements of a part; False where it has none."""
+        elements = self.part_elements(part)
+        self._add(elements)
+        return bool(elements)
+
+    def remove_part(self, part: Part) -> None:
+        """Take a part's elements away; those of a link that other attachments are on stay.
+
+        The table stays with the last of them, as the next is likely to come: `restore` removes it.
+        """
+        elements = self.part_elements(part)
+        if part.link and elements and self._core.store.link_is_shared(part.link, part.attachment):
+            elements = [element for element in elements if part.link not in element.key]
+        if elements:
+            self._core.kernel.nft_delete_elements(elements)
+
+    def admit_link(self, link: str) -> None:
+        """Have the host's other firewalls let pass what goes by `link`; its part is written down.
+
+        It stays so when the last has left, as the next is likely to come: `restore` takes it back.
+        """
+        if link not in self._admitted:
+            with self._lock():
+                self._accept(self._live())
+
+    def missing_of(self, part: Part) -> set[Element]:
+        """Give the elements of a part that are not there."""
+        elements = self.part_elements(part)
+        return set(elements) - self._core.kernel.nft_elements() if elements else set()
+
     def restore(self) -> list[str]:
         """Put back what is missing and take away what nobody owns; says what was found, a sentence each."""
         core = self._core
         with self._lock():
             live = self._live()
-            if not live:
+            parts = core.store.has_filtered_parts()
+            if not live and not parts:
                 return self._remove_all()
-            if not self.table.exists() and not any(self._settled(network) for network in live):
+            if not parts and not self.table.exists() and not any(self._settled(network) for network in live):
                 return []  # the only network is being made, and brings the table, or taken back
             fault = self._ensure_table()
             done = [fault] if fault else []
@@ -137,7 +178,7 @@ class Firewall:
             gone = self._take_away()
             if gone:
                 done.append(f"{gone} nftables elements belong to nobody")
-            core.host_firewall.accept(core.kernel, live)
+            self._accept(live)
             return done
 
     def _settled(self, network: Network) -> bool:
@@ -150,14 +191,15 @@ class Firewall:
         present = core.kernel.nft_elements()
         wanting = [n.id for n in core.store.networks() if not present.issuperset(self._wanted(n))]
         wanting += [e.id for e in self._with_elements() if not present.issuperset(self._wanted(e))]
+        parts = (p for p in core.store.parts(filtered=True) if not present.issuperset(self._wanted_by(p)))
+        wanting += dict.fromkeys(part.attachment for part in parts)
         count = 0
         for first in range(0, len(wanting), _AT_ONCE):
             with ExitStack() as held:
                 missing: set[Element] = set()
                 for identifier in wanting[first : first + _AT_ONCE]:
                     if held.enter_context(core.locks.try_hold(identifier, shared=True)):
-                        owner = core.store.network(identifier) or core.store.endpoint(identifier)
-                        missing.update(self._wanted(owner))
+                        missing.update(self._wanted_of(identifier))
                 missing -= present
                 if missing:
                     core.kernel.nft_add_elements(list(missing))
@@ -183,6 +225,15 @@ class Firewall:
             return []
         return self.joined_elements(network, owner)
 
+    def _wanted_by(self, part: Part) -> list[Element]:
+        return self.part_elements(part) if part.status == "made" else []
+
+    def _wanted_of(self, identifier: str) -> list[Element]:
+        """Give the elements that must be there for the network, endpoint or attachment of that id."""
+        store = self._core.store
+        wanted = self._wanted(store.network(identifier) or store.endpoint(identifier))
+        return wanted + [e for part in store.parts(attachment=identifier) for e in self._wanted_by(part)]
+
     def _with_elements(self) -> list[Endpoint]:
         """Give the endpoints that may have elements: those that publish ports, and those with a link to themselves."""
         store = self._core.store
@@ -197,7 +248,18 @@ class Firewall:
             network = networks.get(endpoint.network_id)
             if network is not None:
                 owned.update(self.joined_elements(network, endpoint))
+        owned.update(e for part in self._core.store.parts(filtered=True) for e in self.part_elements(part))
         return owned
+
+    def _accept(self, networks: list[Network]) -> None:
+        """Have the host's other firewalls let pass what is of `networks` and of attachments that want it, and no more."""
+        core = self._core
+        links = core.store.admitted_links()
+        if networks or links:
+            core.host_firewall.accept(core.kernel, networks, links)
+        elif self._admitted:
+            core.host_firewall.withdraw(core.kernel)
+        self._admitted = links
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
@@ -219,12 +281,12 @@ class Firewall:
         store = self._core.store
         kept = self._core.kernel.nft_elements() & self._owned()
         owners = [n.id for n in store.networks()] + [e.id for e in self._with_elements()]
+        owners += dict.fromkeys(part.attachment for part in store.parts(filtered=True))
         return kept.union(*map(self._wanted_now, owners))
 
     def _wanted_now(self, identifier: str) -> list[Element]:
         with self._core.locks.try_hold(identifier, shared=True) as settled:
-            store = self._core.store
-            return self._wanted(store.network(identifier) or store.endpoint(identifier)) if settled else []
+            return self._wanted_of(identifier) if settled else []
 
     def _remove_all(self) -> list[str]:
         if not self.table.exists():

@@ -21,6 +21,7 @@ from dovetail.engine.endpoints import Endpoints
 from dovetail.engine.faults import Faults
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.networks import Networks
+from dovetail.engine.parts import Parts
 from dovetail.engine.report import Action, DockerNetworks, Finding, Report
 from dovetail.engine.subnets import DOCKER
 from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
@@ -38,11 +39,18 @@ class Reconciler:
     """Makes passes over endpoints, bindings, networks, links, addresses, sandboxes and the firewall."""
 
     def __init__(
-        self, core: Core, networks: Networks, endpoints: Endpoints, addresses: Addresses, firewall: Firewall
+        self,
+        core: Core,
+        networks: Networks,
+        endpoints: Endpoints,
+        parts: Parts,
+        addresses: Addresses,
+        firewall: Firewall,
     ) -> None:
         self._core = core
         self._networks = networks
         self._endpoints = endpoints
+        self._parts = parts
         self._addresses = addresses
         self._firewall = firewall
 
@@ -60,8 +68,8 @@ class Reconciler:
         report = Report()
         docker = self._ask_docker(report) if ask_docker else None
         faults = Faults(self._core, self._endpoints, self._addresses, docker, everything=everything)
-        parts = (self._networks, self._endpoints, self._addresses, self._firewall)
-        _Pass(self._core, *parts, faults, report, acting=acting).go()
+        nouns = (self._networks, self._endpoints, self._parts, self._addresses, self._firewall)
+        _Pass(self._core, *nouns, faults, report, acting=acting).go()
         return report
 
     def _ask_docker(self, report: Report) -> DockerNetworks | None:
@@ -85,6 +93,7 @@ class _Pass:
         core: Core,
         networks: Networks,
         endpoints: Endpoints,
+        parts: Parts,
         addresses: Addresses,
         firewall: Firewall,
         faults: Faults,
@@ -95,6 +104,7 @@ class _Pass:
         self._core = core
         self._networks = networks
         self._endpoints = endpoints
+        self._parts = parts
         self._addresses = addresses
         self._firewall = firewall
         self._faults = faults
@@ -106,6 +116,8 @@ class _Pass:
         store = self._core.store
         for endpoint in store.endpoints():
             self._try(f"endpoint {short(endpoint.id)}", partial(self._endpoint, endpoint))
+        for attachment in dict.fromkeys(part.attachment for part in store.parts()):
+            self._try(f"attachment {short(attachment)}", partial(self._attachment, attachment))
         for binding in store.bindings():
             self._try(f"Docker's network {short(binding.external_id)}", partial(self._binding, binding))
         for network in store.networks():
@@ -158,6 +170,22 @@ class _Pass:
             if why:
                 remove = partial(self._remove, current)
                 self._settle("release", "endpoint", who, why, remove, since=since, gone=current.id)
+
+    def _attachment(self, attachment: str) -> None:
+        """See whether what a chain of plugins attached is there still; its parts go the last first, as DEL has them."""
+        core = self._core
+        parts = core.store.parts(attachment=attachment)
+        if any(p.boot_id == core.boot_id and p.host_ns != core.kernel.netns_inode for p in parts):
+            return  # as of an endpoint
+        with core.locks.try_hold(attachment) as free:
+            parts = core.store.parts(attachment=attachment) if free else []
+            for part in reversed(parts):
+                why = self._parts.loss(part, self._faults.link_names)
+                if why:
+                    owner = part.owner
+                    what = f"{part.kind} of {short(owner.container)}/{owner.ifname} on {owner.network}"
+                    do = partial(self._parts.take_back, part)
+                    self._settle("release", "part", what, why, do, since=part.created, gone=attachment)
 
     def _remove(self, endpoint: Endpoint) -> None:
         rows = self._core.store.addresses(owner=endpoint.id)
@@ -233,17 +261,25 @@ class _Pass:
             if owner is None or owner[0] != store.id:
                 continue
             _, kind, identifier = owner
-            find = store.endpoint if kind == "endpoint" else store.network
-            if identifier in self._faults.gone or find(identifier) is not None:
+            if identifier in self._faults.gone or self._is_owner(kind, identifier):
                 continue
             # the same container may be attached again, under the same id and link; and a link that several networks
             # share may have been handed to the next of them
             with self._core.locks.try_hold(identifier) as free:
-                now = self._core.kernel.link(link.name) if free and find(identifier) is None else None
+                owned = not free or self._is_owner(kind, identifier)
+                now = None if owned else self._core.kernel.link(link.name)
                 if now is not None and now.alias == link.alias:
                     do = partial(self._core.kernel.delete_links, [link.name])
                     why = f"{kind} {short(identifier)}, whose it was, is gone"
                     self._settle("remove", "link", link.name, why, do)
+
+    def _is_owner(self, kind: str, identifier: str) -> bool:
+        """Say whether there is a network, an endpoint or an attachment of that id."""
+        store = self._core.store
+        if kind == "attachment":
+            return bool(store.parts(attachment=identifier))
+        find = store.endpoint if kind == "endpoint" else store.network
+        return find(identifier) is not None
 
     def _pools(self) -> None:
         store, faults = self._core.store, self._faults

@@ -12,7 +12,7 @@ dnat accept``); what comes from outside for an endpoint's own address (gateway m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from dovetail.kernel.protocol import Kernel, TableState
 from dovetail.model.network import Network
@@ -29,10 +29,11 @@ class Firewalld:
     def __init__(self) -> None:
         self._seen: tuple[TableState, list[tuple[str, str]]] | None = None
 
-    def accept(self, kernel: Kernel, networks: Iterable[Network]) -> None:
-        """Put `networks` in the zone where firewalld runs; what is in another zone stays there. Idempotent."""
+    def accept(self, kernel: Kernel, networks: Iterable[Network], links: Collection[str] = ()) -> None:
+        """Put `networks` and `links` in the zone where firewalld runs; what is in another stays there. Idempotent."""
         state = kernel.nft_table(_TABLE)
         wanted = [entry for network in networks for entry in _entries(network)]
+        wanted += [("interface", link) for link in sorted(links)]
         if state is None or not wanted or self._seen == (state, wanted):
             return
         present = kernel.firewalld_zone(_ZONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from dovetail.features.coexistence import accept_forwarding, withdraw_forwarding
 from dovetail.features.firewalld import Firewalld
@@ -45,10 +45,10 @@ class HostFirewall:
         """Take `close` back."""
         kernel.iptables(_PROGRAMS[version], "-P", "FORWARD", "ACCEPT")
 
-    def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:
-        """Have `networks`, which are all there are, pass. Idempotent."""
-        accept_forwarding(kernel, [network.link for network in networks if network.link])
-        self._firewalld.accept(kernel, networks)
+    def accept(self, kernel: Kernel, networks: Sequence[Network], links: Collection[str] = ()) -> None:
+        """Have `networks` and what goes by `links`, which are all there are, pass. Idempotent."""
+        accept_forwarding(kernel, [*(network.link for network in networks if network.link), *sorted(links)])
+        self._firewalld.accept(kernel, networks, links)
 
     def release(self, kernel: Kernel, network: Network) -> None:
         """Take back what was done for `network` alone."""

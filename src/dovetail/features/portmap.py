@@ -15,7 +15,7 @@ from dovetail.model.endpoint import Endpoint
 from dovetail.model.network import Network
 from dovetail.model.port import PortMapping
 
-__all__ = ["PortMap", "choose_ports"]
+__all__ = ["PortMap", "choose_ports", "published_elements"]
 
 _CHOSEN = range(49153, 65536)  # the dynamic ports of RFC 6335 §6 (Docker's choice too)
 _FAMILIES = (4, 6)
@@ -53,9 +53,15 @@ class PortMap:
             family = firewall.family(version)
             opens = family.mode == "routed" or (family.mode == "nat" and bool(firewall.trusted))
             mappings = [mapping for mapping in endpoint.ports if _has_family(mapping, version)]
-            elements += (_published(m, target) for m in mappings if family.translates and m.host_port)
+            elements += published_elements(endpoint.ports, target) if family.translates else ()
             elements += dict.fromkeys(_opened(m, target) for m in mappings if opens and not _is_local(m))
         return elements
+
+
+def published_elements(ports: Sequence[PortMapping], target: IPAddress) -> list[Element]:
+    """Give what those of `ports` that take one of the host's, in the family of `target`, are as they lead there."""
+    mappings = [mapping for mapping in ports if _has_family(mapping, target.version)]
+    return [_published(mapping, target) for mapping in mappings if mapping.host_port]
 
 
 def _has_family(mapping: PortMapping, version: int) -> bool:

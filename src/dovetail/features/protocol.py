@@ -6,7 +6,7 @@ ruleset; the engine adds, removes and reconciles them. Nothing else of the firew
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple, Protocol
 
 from dovetail.kernel.protocol import Kernel
@@ -57,8 +57,8 @@ class HostFirewall(Protocol):
         """Take `close` back."""
         ...
 
-    def accept(self, kernel: Kernel, networks: Sequence[Network]) -> None:
-        """Have `networks`, which are all there are, pass. Idempotent."""
+    def accept(self, kernel: Kernel, networks: Sequence[Network], links: Collection[str] = ()) -> None:
+        """Have `networks` and what goes by `links`, which are all there are, pass. Idempotent."""
         ...
 
     def release(self, kernel: Kernel, network: Network) -> None:

@@ -28,6 +28,7 @@ table inet dovetail {
     set same_network6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
     set enclosed { type ifname; comment "those that dovetail made: nothing is behind them but endpoints"; }
     set isolated { type ifname; comment "those whose endpoints may not reach each other"; }
+    set apart { type ifname; comment "those that may not reach each other"; }
     set internal { type ifname; comment "those that nothing enters or leaves"; }
     set protected4 { type ifname; comment "those that others enter by published ports of the host only"; }
     set protected6 { type ifname; comment "the same for IPv6"; }
@@ -45,6 +46,13 @@ table inet dovetail {
     map source6 { type ipv6_addr : ipv6_addr; flags interval; comment "the same for IPv6"; }
     set hairpin4 { type ipv4_addr . ipv4_addr; flags interval; comment "each that has ports of the host, with itself"; }
     set hairpin6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
+
+    set leaving4 { type ipv4_addr; comment "addresses that take the host's when they leave their subnet"; }
+    set leaving6 { type ipv6_addr; comment "the same for IPv6"; }
+    set neighbours4 { type ipv4_addr . ipv4_addr; flags interval; comment "each of them with its subnet"; }
+    set neighbours6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
+    set reached4 { type ipv4_addr . ipv4_addr; flags interval; comment "addresses with ports of the host, and sources that must see the host answer"; }
+    set reached6 { type ipv6_addr . ipv6_addr; flags interval; comment "the same for IPv6"; }
 
     map publish4 { type inet_proto . inet_service : ipv4_addr . inet_service; comment "of every address of the host"; }
     map publish6 { type inet_proto . inet_service : ipv6_addr . inet_service; comment "the same for IPv6"; }
@@ -68,6 +76,7 @@ table inet dovetail {
         iifname . oifname @same_bridge goto within comment "from a bridge to itself"
         iifname "dvh*" ip saddr . ip daddr @same_network4 goto within comment "within a network without one"
         iifname "dvh*" ip6 saddr . ip6 daddr @same_network6 goto within comment "the same for IPv6"
+        iifname @apart oifname @apart drop comment "from one that is kept apart to another"
         iifname @internal drop comment "nothing leaves an internal network"
         oifname @internal drop comment "nothing enters one"
         ct status dnat accept comment "published ports of the host"
@@ -128,6 +137,10 @@ table inet dovetail {
         ct status dnat ip saddr . ip daddr @hairpin4 masquerade comment "the answer must come back by the host"
         ct status dnat ip6 saddr . ip6 daddr @hairpin6 masquerade comment "the same for IPv6"
         ip saddr 127.0.0.0/8 oifname @bridges masquerade comment "the host asked from its loopback"
+        ct status dnat ip daddr . ip saddr @reached4 masquerade comment "the same, of single addresses"
+        ct status dnat ip6 daddr . ip6 saddr @reached6 masquerade comment "the same for IPv6"
+        ip saddr @leaving4 ip saddr . ip daddr != @neighbours4 masquerade comment "a single address leaves its subnet"
+        ip6 saddr @leaving6 ip6 saddr . ip6 daddr != @neighbours6 masquerade comment "the same for IPv6"
         oifname @enclosed return comment "it has not left our networks"
         ip saddr @masquerade4 ip daddr != @subnets4 masquerade comment "it leaves"
         ip6 saddr @masquerade6 ip6 daddr != @subnets6 masquerade comment "the same for IPv6"

@@ -32,3 +32,8 @@ class Element(NamedTuple):
     set: str
     key: tuple[ElementValue, ...]
     data: tuple[ElementValue, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """Write the key as ``nft`` does."""
+        return " . ".join(map(str, self.key))

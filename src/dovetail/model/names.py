@@ -25,6 +25,7 @@ __all__ = [
     "link_alias",
     "new_id",
     "parse_alias",
+    "port_link",
     "short",
 ]
 
@@ -105,6 +106,11 @@ def host_link(endpoint_id: str) -> str:
 def handover_link(endpoint_id: str) -> str:
     """Name the container's end while it waits in the host namespace for Docker to move it."""
     return f"dvc{endpoint_id[:12]}"
+
+
+def port_link(attachment: str) -> str:
+    """Name the host's end of the veth pair of a CNI attachment: ``veth``, as the reference plugins do, and 11 digits."""
+    return f"veth{attachment[:11]}"
 
 
 def link_alias(store_id: str, kind: str, identifier: str) -> str:

@@ -8,6 +8,7 @@ from dovetail.errors import PortInUse
 from dovetail.model.addresses import IPAddress, parse_address
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.names import short
+from dovetail.model.part import Part
 from dovetail.model.port import PortMapping
 from dovetail.store.documents import Table, read
 
@@ -57,10 +58,13 @@ class PortTable(Table):
 
     def _holder(self, endpoint_id: str) -> str:
         row = self._db.row("SELECT doc FROM endpoints WHERE id = ?", endpoint_id)
+        part = self._db.row("SELECT doc FROM parts WHERE attachment = ? LIMIT 1", endpoint_id)
         name = ""
         if row is not None:
             endpoint = read(row[0], Endpoint)
             name = endpoint.name or endpoint.owner.container
+        elif part is not None:
+            name = read(part[0], Part).owner.container
         return f"endpoint {short(endpoint_id)} ({short(name)})" if name else f"endpoint {short(endpoint_id)}"
 
     def release_ports(self, endpoint_id: str) -> None:

@@ -103,11 +103,24 @@ def _keep_addresses(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE UNIQUE INDEX leases_by_address ON leases (pool_id, address)")
 
 
+def _keep_parts(connection: sqlite3.Connection) -> None:
+    """Remember what each plugin of a CNI chain has done for an attachment."""
+    connection.execute(
+        """CREATE TABLE parts (
+            attachment TEXT NOT NULL, kind TEXT NOT NULL, network TEXT NOT NULL, link TEXT NOT NULL,
+            filtered INTEGER NOT NULL, doc TEXT NOT NULL, UNIQUE (attachment, kind)) STRICT"""
+    )
+    connection.execute("CREATE INDEX parts_by_network ON parts (network, kind)")
+    connection.execute("CREATE INDEX parts_by_link ON parts (link) WHERE link <> ''")
+    connection.execute("CREATE INDEX parts_filtered ON parts (filtered) WHERE filtered = 1")
+
+
 MIGRATIONS: tuple[Migration, ...] = (
     _make_tables,
     _tell_bindings_more,
     _tell_families_apart,
     _keep_addresses,
+    _keep_parts,
 )
 VERSION = len(MIGRATIONS)
 

@@ -10,6 +10,7 @@ from dovetail.store.endpoints import EndpointTable
 from dovetail.store.leases import LeaseTable
 from dovetail.store.ledger import LedgerTable
 from dovetail.store.networks import BindingTable, NetworkTable
+from dovetail.store.parts import PartTable
 from dovetail.store.ports import PortTable
 from dovetail.store.sandboxes import SandboxTable
 
@@ -17,7 +18,7 @@ __all__ = ["SqliteStore"]
 
 
 class SqliteStore(
-    NetworkTable, EndpointTable, SandboxTable, BindingTable, PortTable, LeaseTable, LedgerTable
+    NetworkTable, EndpointTable, SandboxTable, BindingTable, PartTable, PortTable, LeaseTable, LedgerTable
 ):
     """`store.protocol.Store` in SQLite; safe under threads, processes and forks.
 

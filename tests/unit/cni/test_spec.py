@@ -10,7 +10,9 @@ import pytest
 
 from dovetail.cni.errors import CniError
 from dovetail.cni.folded import Folded
-from dovetail.cni.spec.registry import SUPPORTED, convert, number, parse, render
+from dovetail.cni.spec import registry
+from dovetail.cni.spec.registry import SUPPORTED, convert, number
+from dovetail.cni.spec.result import from_attachment, to_attachment
 from dovetail.model.attachment import DNS, Attachment, HostInterface, Route
 from dovetail.model.mac import Mac
 
@@ -32,6 +34,14 @@ WHOLE = Attachment(
     ),
 )
 PAIRS = [(have, want) for have in SUPPORTED for want in SUPPORTED]
+
+
+def render(attachment: Attachment, version: str) -> dict[str, Any]:
+    return registry.render(from_attachment(attachment), version)
+
+
+def parse(document: Folded, version: str) -> Attachment:
+    return to_attachment(registry.parse(document, version))
 
 
 def folded(document: Any) -> Folded:
@@ -129,6 +139,8 @@ def test_a_destination_with_host_bits_is_taken_as_its_network() -> None:
     [
         {"ips": [{"address": "10.0.0.2"}]},
         {"ips": [{"address": "10.0.0.2/8", "gateway": "nowhere"}]},
+        {"ips": [{"address": "10.0.0.2/8", "interface": 1}], "interfaces": [{"name": "eth0"}]},
+        {"ips": [{"address": "10.0.0.2/8", "interface": -1}], "interfaces": [{"name": "eth0"}]},
         {"routes": [{"dst": "everywhere"}]},
         {"ip4": {"ip": "10.0.0.2/99"}, "cniVersion": "0.2.0"},
     ],
@@ -143,6 +155,30 @@ def test_what_cannot_be_read_is_code_6_and_names_the_value(document: dict[str, A
 def test_what_has_the_wrong_form_is_refused_by_its_place(document: dict[str, Any]) -> None:
     with pytest.raises(CniError, match=r"\$"):
         parse(folded(document), "1.0.0")
+
+
+def test_a_chain_hands_on_all_that_its_version_can_say() -> None:
+    document = {
+        "cniVersion": "1.1.0",
+        "interfaces": [
+            {
+                "name": "ib0",
+                "mac": "80:00:02:08:fe:80:00:00:00:00:00:00:00:02:c9:03:00:31:78:f2",
+                "mtu": 2044,
+            },
+            {"name": "eth0", "sandbox": "/run/netns/a", "pciID": "0000:01:00.0", "socketPath": "/run/s"},
+            {"name": "eth1", "sandbox": "/run/netns/a"},
+        ],
+        "ips": [
+            {"interface": 1, "address": "10.0.0.2/8", "gateway": "10.0.0.1"},
+            {"interface": 2, "address": "10.1.0.2/16", "gateway": "10.1.0.1"},
+            {"address": "fd00::2/64"},
+        ],
+        "routes": [{"dst": "0.0.0.0/0", "mtu": 1400, "advmss": 1360, "priority": 5, "table": 7, "scope": 0}],
+        "dns": {"nameservers": ["9.9.9.9"], "domain": "a", "search": ["b"], "options": ["ndots:1"]},
+    }
+
+    assert registry.render(registry.parse(folded(document), "0.1.0"), "1.1.0") == document
 
 
 def test_a_version_nobody_speaks_is_code_1() -> None:

@@ -1,8 +1,31 @@
-"""The plugins by the name runtimes know them by."""
+"""The plugins by the name runtimes know them by; each is imported when it is called."""
+
+from __future__ import annotations
+
+from importlib import import_module
 
 from dovetail.cni.plugins.call import Call, Plugin
-from dovetail.cni.plugins.dovetail import DovetailPlugin
 
-__all__ = ["PLUGINS", "Call", "Plugin"]
+__all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 
-PLUGINS: dict[str, type[Plugin]] = {"dovetail": DovetailPlugin}
+PLUGINS: dict[str, str] = {
+    "bandwidth": "bandwidth:BandwidthPlugin",
+    "bridge": "bridge:BridgePlugin",
+    "dovetail": "dovetail:DovetailPlugin",
+    "firewall": "firewall:FirewallPlugin",
+    "host-local": "host_local:HostLocalPlugin",
+    "loopback": "loopback:LoopbackPlugin",
+    "portmap": "portmap:PortmapPlugin",
+    "static": "static:StaticPlugin",
+}
+"""Type, and where it is in this package."""
+
+
+def plugin_type(name: str) -> type[Plugin] | None:
+    """Import the plugin of that type; None where dovetail has none."""
+    place = PLUGINS.get(name)
+    if place is None:
+        return None
+    module, _, kind = place.partition(":")
+    found: type[Plugin] = getattr(import_module(f"dovetail.cni.plugins.{module}"), kind)
+    return found

@@ -11,18 +11,19 @@ from ipaddress import ip_interface
 import msgspec
 
 from dovetail.cni.environment import check_args
-from dovetail.cni.errors import DIFFERS, INVALID_CONFIG, NOT_AVAILABLE, CniError
+from dovetail.cni.errors import NOT_AVAILABLE, CniError
 from dovetail.cni.folded import Folded
-from dovetail.cni.plugins.call import Call, Plugin
-from dovetail.cni.spec.registry import parse
+from dovetail.cni.plugins.call import Call, Plugin, refuse
+from dovetail.cni.port_mappings import read_port_mappings
+from dovetail.cni.spec.result import Result, from_attachment
 from dovetail.engine.engine import endpoint_id
 from dovetail.errors import DovetailError, one_sentence
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE, IPAddress, parse_address
 from dovetail.model.attachment import DNS, Attachment, Route
-from dovetail.model.endpoint import EndpointSpec, Owner
+from dovetail.model.endpoint import EndpointSpec
 from dovetail.model.mac import Mac
-from dovetail.model.port import PortMapping, check_port, check_protocol
+from dovetail.model.port import PortMapping
 from dovetail.model.sandbox import Sandbox
 from dovetail.model.sysctls import check_sysctls
 
@@ -34,55 +35,44 @@ _ARGS = ("IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAI
 class DovetailPlugin(Plugin):
     """A thin parser over the engine."""
 
-    def add(self, call: Call, netns: Netns) -> Attachment:
+    def add(self, call: Call, netns: Netns) -> Result:
         """Attach the container to the network."""
-        environment, runtime, args = (
-            call.environment,
-            call.config.object("runtimeConfig"),
-            call.environment.args,
-        )
+        environment, runtime, for_cni = call.environment, call.runtime, call.cni_args
+        args = environment.args
         check_args(args, _ARGS)
-        for_cni = call.config.object("args").object("cni")
         mac = runtime.text("mac") or for_cni.text("mac") or args.get("MAC", "")
         addresses = (
             runtime.texts("ips") or for_cni.texts("ips") or tuple(filter(None, args.get("IP", "").split(",")))
         )
         name = args.get("K8S_POD_NAME") or environment.container_id
         spec = EndpointSpec(
-            owner=_owner(call),
+            owner=call.owner,
             name=name,
             addresses=tuple(_address(text) for text in addresses),
             mac=Mac(mac) if mac else None,
             aliases=runtime.texts_for("aliases", call.name),  # podman's are under the configuration's name
             dns=_dns(runtime.object("dns"), call.config.object("dns")),
-            ports=tuple(port for one in runtime.objects("portMappings") if (port := _port(one))),
+            ports=tuple(_everywhere(port) for port in read_port_mappings(runtime)),
             sysctls=check_sysctls(call.config.strings("sysctl"), where="$.sysctl"),
         )
         sandbox = Sandbox(id=environment.container_id, name=name, netns=environment.netns, face="cni")
         attachment = self.engine.endpoints.attach(_network(call), spec, netns=netns, sandbox=sandbox)
-        return msgspec.structs.replace(attachment, routes=(*_defaults(attachment), *attachment.routes))
+        routes = (*_defaults(attachment), *attachment.routes)
+        return from_attachment(msgspec.structs.replace(attachment, routes=routes))
 
-    def delete(self, call: Call) -> None:
+    def delete(self, call: Call, netns: Netns | None) -> None:
         """Detach it; neither the namespace nor prevResult nor the network is needed."""
-        self.engine.endpoints.detach(endpoint_id(_owner(call)))
+        self.engine.endpoints.detach(endpoint_id(call.owner))
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the kernel with what ADD made."""
-        if "prevResult" not in call.config:
-            raise CniError(INVALID_CONFIG, "Required prevResult missing")
-        parse(call.config.object("prevResult"), call.version)  # one that cannot be read is refused
-        differences = self.engine.endpoints.check(endpoint_id(_owner(call)), netns)
-        if differences:
-            raise CniError(DIFFERS, "; ".join(differences))
+        call.required_result()
+        refuse(self.engine.endpoints.check(endpoint_id(call.owner), netns))
 
     def gc(self, call: Call) -> None:
         """Detach what the runtime does not know any more; without a list nothing happens (cni.md §1.7.8)."""
-        key = next(
-            (k for k in ("cni.dev/valid-attachments", "cni.dev/attachments") if k in call.config), None
-        )
-        if key is not None:
-            valid = {(one.text("containerID"), one.text("ifname")) for one in call.config.objects(key)}
-            self.engine.endpoints.collect("cni", call.name, valid)
+        if call.valid is not None:
+            self.engine.endpoints.collect("cni", call.name, call.valid)
 
     def status(self, call: Call) -> None:
         """Say whether the next ADD would find network, firewall and a free address."""
@@ -99,11 +89,6 @@ def _defaults(attachment: Attachment) -> list[Route]:
 
 def _network(call: Call) -> str:
     return call.config.text("network") or call.name
-
-
-def _owner(call: Call) -> Owner:
-    environment = call.environment
-    return Owner(face="cni", network=call.name, container=environment.container_id, ifname=environment.ifname)
 
 
 def _address(text: str) -> IPAddress:
@@ -123,16 +108,7 @@ def _dns(runtime: Folded, configured: Folded) -> DNS:
     )
 
 
-def _port(mapping: Folded) -> PortMapping | None:
-    """Read a port mapping; one without a host port publishes nothing (as containerd sends them)."""
-    where = "$.runtimeConfig.portMappings"
-    host_port = mapping.integer("hostPort")
-    if host_port == 0:
-        return None
-    host_ip = mapping.text("hostIP")
-    return PortMapping(
-        container_port=check_port(mapping.integer("containerPort"), where=f"{where}.containerPort"),
-        host_port=check_port(host_port, where=f"{where}.hostPort"),
-        protocol=check_protocol(mapping.text("protocol") or "tcp", where=f"{where}.protocol"),
-        host_ip=None if host_ip in {"", "0.0.0.0", "::"} else parse_address(host_ip, where=f"{where}.hostIP"),  # noqa: S104
-    )
+def _everywhere(port: PortMapping) -> PortMapping:
+    """Take ``0.0.0.0`` and ``::``, which runtimes send where nothing was said, for every address of both families."""
+    unspecified = port.host_ip is not None and port.host_ip.is_unspecified
+    return msgspec.structs.replace(port, host_ip=None) if unspecified else port

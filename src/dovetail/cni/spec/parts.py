@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from ipaddress import IPv4Network, IPv6Network
 from typing import Any
 
 from dovetail.cni.errors import CANNOT_DECODE, CniError
 from dovetail.cni.folded import Folded
+from dovetail.cni.spec.result import IP, Interface, Result
 from dovetail.errors import InvalidArgument
-from dovetail.model.addresses import IPAddress, parse_address, parse_interface, parse_subnet
-from dovetail.model.attachment import DNS, Attachment, HostInterface, Route
-from dovetail.model.mac import Mac
+from dovetail.model.addresses import parse_address, parse_interface, parse_subnet
+from dovetail.model.attachment import DNS, Route
 
-__all__ = ["dns", "first_gateways", "interfaces", "ips", "read", "read_dns", "read_route", "route"]
+__all__ = ["dns", "interfaces", "ips", "read", "read_dns", "read_ip", "read_route", "route"]
 
 
 def dns(settings: DNS) -> dict[str, Any]:
@@ -27,36 +26,29 @@ def dns(settings: DNS) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value}
 
 
-def interfaces(attachment: Attachment) -> list[dict[str, Any]]:
-    """Write the host's interfaces from the outside in, then the sandbox's, whose path is verbatim.
-
-    An IPAM plugin's result has no interface at all.
-    """
-    found: list[dict[str, Any]] = []
-    for host in attachment.host_interfaces:
-        found.append({"name": host.name, **({"mac": str(host.mac)} if host.mac else {})})
-    if not attachment.ifname:
-        return found
-    inner: dict[str, Any] = {"name": attachment.ifname}
-    if attachment.mac:
-        inner["mac"] = str(attachment.mac)
-    found.append({**inner, "sandbox": attachment.sandbox})
-    return found
+def interfaces(result: Result) -> list[dict[str, Any]]:
+    """Write the interfaces as every version knows them; an IPAM plugin's result has none at all."""
+    return [
+        {
+            "name": one.name,
+            **({"mac": one.mac} if one.mac else {}),
+            **({"sandbox": one.sandbox} if one.sandbox else {}),
+        }
+        for one in result.interfaces
+    ]
 
 
-def ips(attachment: Attachment, *, with_version: bool) -> list[dict[str, Any]]:
-    """Write the addresses; all are on the last interface, where there is one."""
-    index = len(attachment.host_interfaces)
-    found = []
-    for address in attachment.addresses:
-        part: dict[str, Any] = {"version": str(address.version)} if with_version else {}
-        part |= {"interface": index} if attachment.ifname else {}
-        part["address"] = str(address)
-        gateway = next((g for g in attachment.gateways if g.version == address.version), None)
-        if gateway is not None:
-            part["gateway"] = str(gateway)
-        found.append(part)
-    return found
+def ips(result: Result, *, with_version: bool) -> list[dict[str, Any]]:
+    """Write the addresses; interface 0 is written, none is left out."""
+    return [
+        {
+            **({"version": str(one.address.version)} if with_version else {}),
+            **({"interface": one.interface} if one.interface is not None else {}),
+            "address": str(one.address),
+            **({"gateway": str(one.gateway)} if one.gateway is not None else {}),
+        }
+        for one in result.ips
+    ]
 
 
 def route(one: Route) -> dict[str, Any]:
@@ -64,36 +56,52 @@ def route(one: Route) -> dict[str, Any]:
     return {"dst": str(one.destination), **({"gw": str(one.gateway)} if one.gateway is not None else {})}
 
 
-def read(document: Folded) -> Attachment:
-    """Read a result of 0.3.0 and later; what a version does not know yet is not there. Raises code 6.
-
-    The sandbox's interface is the one that an address is on, or else the last with a ``sandbox``.
-    """
+def read(document: Folded) -> Result:
+    """Read a result of 0.3.0 and later; what a version does not know yet is not there. Raises codes 6 and 7."""
     try:
-        found = document.objects("interfaces")
-        addresses = document.objects("ips")
-        inner = _inner(found, addresses)
-        return Attachment(
-            ifname=found[inner].text("name") if inner >= 0 else "",
-            mac=_mac(found[inner]) if inner >= 0 else None,
-            mtu=found[inner].integer("mtu") if inner >= 0 else 0,
-            sandbox=found[inner].text("sandbox") if inner >= 0 else "",
-            addresses=tuple(parse_interface(one.text("address")) for one in addresses),
-            gateways=first_gateways(one.text("gateway") for one in addresses),
+        found = Result(
+            interfaces=tuple(_interface(one) for one in document.objects("interfaces")),
+            ips=tuple(
+                read_ip(one, "address", one.integer("interface") if "interface" in one else None)
+                for one in document.objects("ips")
+            ),
             routes=tuple(read_route(one) for one in document.objects("routes")),
             dns=read_dns(document.object("dns")),
-            host_interfaces=tuple(
-                HostInterface(name=one.text("name"), mac=_mac(one), mtu=one.integer("mtu"))
-                for one in found
-                if not one.text("sandbox")
-            ),
         )
     except InvalidArgument as exc:
         raise CniError(CANNOT_DECODE, f"the result cannot be read: {exc}") from exc
+    for ip in found.ips:
+        if ip.interface is not None and not 0 <= ip.interface < len(found.interfaces):
+            raise CniError(
+                CANNOT_DECODE,
+                f"the result cannot be read: {ip.address} is on interface {ip.interface}, of {len(found.interfaces)}",
+            )
+    return found
+
+
+def _interface(one: Folded) -> Interface:
+    return Interface(
+        name=one.text("name"),
+        mac=one.text("mac"),
+        mtu=one.integer("mtu"),
+        sandbox=one.text("sandbox"),
+        socket_path=one.text("socketPath"),
+        pci_id=one.text("pciID"),
+    )
+
+
+def read_ip(one: Folded, key: str, interface: int | None = None) -> IP:
+    """Read an address under `key` with its gateway. Raises InvalidArgument."""
+    gateway = one.text("gateway")
+    return IP(
+        address=parse_interface(one.text(key)),
+        gateway=parse_address(gateway) if gateway else None,
+        interface=interface,
+    )
 
 
 def read_route(one: Folded) -> Route:
-    """Read a route with all that 1.1.0 knows of it."""
+    """Read a route with all that 1.1.0 knows of it. Raises InvalidArgument."""
     gateway = one.text("gw")
     return Route(
         destination=_destination(one.text("dst")),
@@ -114,30 +122,6 @@ def read_dns(settings: Folded) -> DNS:
         search=settings.texts("search"),
         options=settings.texts("options"),
     )
-
-
-def first_gateways(gateways: Iterable[str]) -> tuple[IPAddress, ...]:
-    """Give the first gateway of each family: what an attachment and CNM have room for."""
-    found: dict[int, IPAddress] = {}
-    for gateway in map(parse_address, filter(None, gateways)):
-        found.setdefault(gateway.version, gateway)
-    return tuple(found.values())
-
-
-def _inner(found: list[Folded], addresses: list[Folded]) -> int:
-    inside = [index for index, one in enumerate(found) if one.text("sandbox")]
-    for one in addresses:
-        if "interface" in one and one.integer("interface") in inside:
-            return one.integer("interface")
-    return inside[-1] if inside else -1
-
-
-def _mac(one: Folded) -> Mac | None:
-    """Read a MAC; what is no Ethernet address (InfiniBand's have 20 bytes) is left out."""
-    try:
-        return Mac(one.text("mac"))
-    except InvalidArgument:
-        return None
 
 
 def _destination(text: str) -> IPv4Network | IPv6Network:

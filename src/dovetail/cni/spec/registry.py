@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from dovetail.cni.errors import INCOMPATIBLE_VERSION, CniError
 from dovetail.cni.folded import Folded
 from dovetail.cni.spec import v010, v030, v100, v110
-from dovetail.model.attachment import Attachment
+from dovetail.cni.spec.result import Result
 
 __all__ = ["SUPPORTED", "check_version", "convert", "number", "parse", "render"]
 
@@ -16,8 +16,8 @@ __all__ = ["SUPPORTED", "check_version", "convert", "number", "parse", "render"]
 class _Wire(NamedTuple):
     """One wire form: how it is written and read."""
 
-    render: Callable[[Attachment, str], dict[str, Any]]
-    parse: Callable[[Folded], Attachment]
+    render: Callable[[Result, str], dict[str, Any]]
+    parse: Callable[[Folded], Result]
 
 
 _010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse)
@@ -47,12 +47,12 @@ def number(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in version.split("."))
 
 
-def render(attachment: Attachment, version: str) -> dict[str, Any]:
-    """Write an attachment as the result of `version`."""
-    return _WIRES[check_version(version)].render(attachment, version)
+def render(result: Result, version: str) -> dict[str, Any]:
+    """Write a result as `version` has it."""
+    return _WIRES[check_version(version)].render(result, version)
 
 
-def parse(document: Folded, version: str) -> Attachment:
+def parse(document: Folded, version: str) -> Result:
     """Read a result in the version it names, or in `version` where it names none (as libcni does, cni.md §1.4)."""
     return _WIRES[check_version(document.text("cniVersion") or version)].parse(document)
 

@@ -9,21 +9,18 @@ from typing import Any
 
 from dovetail.cni.spec.parts import dns, interfaces, ips, route
 from dovetail.cni.spec.parts import read as parse
-from dovetail.model.attachment import Attachment
+from dovetail.cni.spec.result import Result
 
 __all__ = ["parse", "render"]
 
 
-def render(attachment: Attachment, version: str) -> dict[str, Any]:
+def render(result: Result, version: str) -> dict[str, Any]:
     """Write the result; ``dns`` is there even when empty, as libcni prints it."""
-    result: dict[str, Any] = {"cniVersion": version, **_interfaces(attachment)}
-    if attachment.addresses:
-        result["ips"] = ips(attachment, with_version=True)
-    if attachment.routes:
-        result["routes"] = [route(one) for one in attachment.routes]
-    return {**result, "dns": dns(attachment.dns)}
-
-
-def _interfaces(attachment: Attachment) -> dict[str, Any]:
-    found = interfaces(attachment)
-    return {"interfaces": found} if found else {}
+    document: dict[str, Any] = {"cniVersion": version}
+    if result.interfaces:
+        document["interfaces"] = interfaces(result)
+    if result.ips:
+        document["ips"] = ips(result, with_version=True)
+    if result.routes:
+        document["routes"] = [route(one) for one in result.routes]
+    return {**document, "dns": dns(result.dns)}

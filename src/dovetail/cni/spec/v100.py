@@ -9,18 +9,18 @@ from typing import Any
 
 from dovetail.cni.spec.parts import dns, interfaces, ips, route
 from dovetail.cni.spec.parts import read as parse
-from dovetail.model.attachment import Attachment
+from dovetail.cni.spec.result import Result
 
 __all__ = ["parse", "render"]
 
 
-def render(attachment: Attachment, version: str) -> dict[str, Any]:
+def render(result: Result, version: str) -> dict[str, Any]:
     """Write the result; what is empty is left out."""
-    result: dict[str, Any] = {
+    document: dict[str, Any] = {
         "cniVersion": version,
-        "interfaces": interfaces(attachment),
-        "ips": ips(attachment, with_version=False),
-        "routes": [route(one) for one in attachment.routes],
-        "dns": dns(attachment.dns),
+        "interfaces": interfaces(result),
+        "ips": ips(result, with_version=False),
+        "routes": [route(one) for one in result.routes],
+        "dns": dns(result.dns),
     }
-    return {key: value for key, value in result.items() if value}
+    return {key: value for key, value in document.items() if value}

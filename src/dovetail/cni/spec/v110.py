@@ -1,4 +1,4 @@
-"""The result of 1.1.0: as 1.0.0, with MTUs, and routes in full.
+"""The result of 1.1.0: as 1.0.0, with MTUs, sockets and PCI devices, and routes in full.
 
 Source: CNI SPEC 1.1.0 "Success".
 """
@@ -9,24 +9,29 @@ from typing import Any
 
 from dovetail.cni.spec.parts import read as parse
 from dovetail.cni.spec.parts import route
+from dovetail.cni.spec.result import Interface, Result
 from dovetail.cni.spec.v100 import render as render_100
-from dovetail.model.attachment import Attachment, Route
+from dovetail.model.attachment import Route
 
 __all__ = ["parse", "render"]
 
 
-def render(attachment: Attachment, version: str) -> dict[str, Any]:
+def render(result: Result, version: str) -> dict[str, Any]:
     """Write the result; an MTU or metric of 0 is left out."""
-    result = render_100(attachment, version)
-    if "interfaces" in result:
-        mtus = [*(host.mtu for host in attachment.host_interfaces), attachment.mtu]
-        result["interfaces"] = [
-            {**interface, **({"mtu": mtu} if mtu else {})}
-            for interface, mtu in zip(result["interfaces"], mtus, strict=False)
+    document = render_100(result, version)
+    if result.interfaces:
+        document["interfaces"] = [
+            {**written, **_more(one)}
+            for written, one in zip(document["interfaces"], result.interfaces, strict=True)
         ]
-    if attachment.routes:
-        result["routes"] = [_route(one) for one in attachment.routes]
-    return result
+    if result.routes:
+        document["routes"] = [_route(one) for one in result.routes]
+    return document
+
+
+def _more(one: Interface) -> dict[str, Any]:
+    extras = {"mtu": one.mtu, "socketPath": one.socket_path, "pciID": one.pci_id}
+    return {key: value for key, value in extras.items() if value}
 
 
 def _route(one: Route) -> dict[str, Any]:

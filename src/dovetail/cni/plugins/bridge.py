@@ -1,0 +1,145 @@
+"""Type ``bridge``: a port of a Linux bridge, which is made when it is missing."""
+
+from __future__ import annotations
+
+from ipaddress import ip_interface
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from dovetail.cni.conf import Conf, read_conf
+from dovetail.cni.environment import check_args
+from dovetail.cni.errors import INVALID_CONFIG, CniError
+from dovetail.cni.plugins.call import Call
+from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
+from dovetail.cni.spec.result import IP, Result
+from dovetail.engine.engine import endpoint_id
+from dovetail.kernel.protocol import Netns
+from dovetail.model.addresses import EVERYWHERE
+from dovetail.model.attachment import Attachment, Route
+from dovetail.model.bridge_port import BridgePort
+from dovetail.model.mac import Mac
+from dovetail.model.names import check_ifname, port_link
+
+__all__ = ["BridgePlugin"]
+
+_ARGS = ("MAC",)
+
+
+class BridgeConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``bridge``."""
+
+    bridge: Annotated[str, "the bridge's name; made where it is missing, and kept"] = "cni0"
+    is_gateway: Annotated[bool, "the bridge gets the gateway's address, and the host forwards"] = False
+    is_default_gateway: Annotated[bool, "so, and the container's default routes lead there"] = False
+    force_address: Annotated[bool, "the gateway's address replaces another one of the bridge"] = False
+    ip_masq: Annotated[bool, "what leaves the container's subnet takes the host's address"] = False
+    mtu: Annotated[int, "of the pair, and of a bridge that is made; 0 is the kernel's default"] = 0
+    hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
+    promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
+    enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
+    disable_container_interface: Annotated[bool, "leave the container's interface down"] = False
+    port_isolation: Annotated[bool, "the container does not reach others that have this too"] = False
+
+
+class BridgePlugin(InterfacePlugin):
+    """A thin parser over `drivers.bridge_port`."""
+
+    kind = "bridge"
+    conf = BridgeConf
+    capabilities: ClassVar = {"mac": "the MAC of the container's interface"}
+
+    def read(self, call: Call) -> None:
+        """Refuse what cannot be: hairpin on a port of a promiscuous bridge, an address on an interface that stays down."""
+        conf = read_conf(call.config, BridgeConf)
+        check_args(call.environment.args, _ARGS)
+        check_ifname(conf.bridge, where="$.bridge")
+        if conf.hairpin_mode and conf.promisc_mode:
+            raise CniError(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time")
+        if conf.disable_container_interface and call.config.object("ipam").text("type"):
+            raise CniError(
+                INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
+            )
+
+    def detail(self, call: Call, ipam: Result, netns: Netns) -> BridgePort:
+        """Put the port together."""
+        conf = read_conf(call.config, BridgeConf)
+        is_gateway = conf.is_default_gateway or conf.is_gateway
+        ips = _ips(call, ipam)
+        mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
+        return BridgePort(
+            bridge=conf.bridge,
+            port=port_link(endpoint_id(call.owner)),
+            attachment=Attachment(
+                ifname=call.environment.ifname,
+                mac=Mac(mac) if mac else None,
+                addresses=tuple(ip.address for ip in ips),
+                routes=by_gateways(self.routes(call, ipam), ips),
+                sandbox=call.environment.netns,
+            ),
+            gateways=tuple(
+                ip_interface(f"{ip.gateway}/{ip.address.network.prefixlen}") for ip in ips if ip.gateway
+            )
+            if is_gateway
+            else (),
+            force_address=conf.force_address,
+            forwards=is_gateway,
+            mtu=conf.mtu,
+            hairpin=conf.hairpin_mode,
+            isolated=conf.port_isolation,
+            promiscuous=conf.promisc_mode,
+            up=not conf.disable_container_interface,
+            dad=conf.enabledad,
+            masquerade=conf.ip_masq,
+        )
+
+    def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
+        """Say the gateways that the bridge was given where IPAM named none."""
+        return super().result(call, msgspec.structs.replace(ipam, ips=tuple(_ips(call, ipam))), attachment)
+
+    def routes(self, call: Call, ipam: Result) -> tuple[Route, ...]:
+        """Add the default routes that were asked for."""
+        if not read_conf(call.config, BridgeConf).is_default_gateway:
+            return ipam.routes
+        return (*ipam.routes, *_defaults(_ips(call, ipam), ipam.routes))
+
+    def expected(self, call: Call, result: Result, netns: Netns) -> BridgePort:
+        """Say what the result of another program's bridge plugin names: its bridge, and its port."""
+        detail = self.detail(call, result, netns)
+        outer = [one.name for one in result.interfaces if not one.sandbox]
+        inner = result.inner(call.environment.ifname)
+        attachment = msgspec.structs.replace(
+            detail.attachment,
+            mac=Mac(inner.mac) if inner is not None and inner.mac else None,
+            routes=by_gateways(result.routes, result.ips),
+        )
+        return msgspec.structs.replace(detail, port=outer[-1] if outer else "", attachment=attachment)
+
+    def remains(self, call: Call, netns: Netns | None) -> BridgePort:
+        """Say what the reference plugin leaves to find: an interface in the sandbox."""
+        return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
+
+
+def _ips(call: Call, ipam: Result) -> list[IP]:
+    """Give the addresses, with the bridge's for their gateways where it is one."""
+    conf = read_conf(call.config, BridgeConf)
+    is_gateway = conf.is_default_gateway or conf.is_gateway
+    return [_with_gateway(ip) for ip in ipam.ips] if is_gateway else list(ipam.ips)
+
+
+def _with_gateway(ip: IP) -> IP:
+    """Give an address without a gateway the first one of its subnet, as the reference plugin does."""
+    if ip.gateway is not None:
+        return ip
+    return msgspec.structs.replace(ip, gateway=ip.address.network.network_address + 1)
+
+
+def _defaults(ips: list[IP], routes: tuple[Route, ...]) -> list[Route]:
+    """Give the default routes by the gateways, for each family that has none with a gateway yet."""
+    has = {r.destination.version for r in routes if not r.destination.prefixlen and r.gateway is not None}
+    found: dict[int, Route] = {}
+    for ip in ips:
+        version = ip.address.version
+        if version not in has and ip.gateway is not None:
+            found.setdefault(version, Route(destination=EVERYWHERE[version], gateway=ip.gateway))
+    return list(found.values())

@@ -1,0 +1,165 @@
+"""What the plugins that make an interface have in common: addresses by a delegate, a part of the engine, a result."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import Any, ClassVar
+
+import msgspec
+
+from dovetail.cni.delegate import Delegate
+from dovetail.cni.errors import INVALID_CONFIG, CniError
+from dovetail.cni.plugins.call import Call, Plugin, refuse
+from dovetail.cni.spec.result import IP, Interface, Result
+from dovetail.errors import NotFound
+from dovetail.kernel.protocol import Netns
+from dovetail.model.addresses import IPAddress
+from dovetail.model.attachment import Attachment, Route
+
+__all__ = ["InterfacePlugin", "by_gateways"]
+
+_SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
+
+
+class InterfacePlugin(Plugin):
+    """A plugin whose ADD makes an interface. A subclass reads its configuration, and says what it makes of it.
+
+    kind: of its part. needs_addresses: ``ipam`` must be there.
+    """
+
+    kind: ClassVar[str]
+    needs_addresses: ClassVar[bool] = False
+
+    @abstractmethod
+    def detail(self, call: Call, ipam: Result, netns: Netns) -> Any:
+        """Say what is to be made with the addresses of `ipam`; changes nothing."""
+
+    @abstractmethod
+    def read(self, call: Call) -> None:
+        """Refuse a configuration that cannot be used, before anything is done."""
+
+    @abstractmethod
+    def remains(self, call: Call, netns: Netns | None) -> Any:
+        """Say what another program's ADD has left, for a DEL of what is not ours; None for nothing."""
+
+    def attachment_of(self, detail: Any) -> Attachment:
+        """Give the attachment in what was made."""
+        found: Attachment = detail.attachment
+        return found
+
+    def add(self, call: Call, netns: Netns) -> Result:
+        """Get addresses, make the interface, and say so; what fails leaves nothing."""
+        self.read(call)
+        with ExitStack() as undo:
+            ipam = self._ask(call, netns, undo)
+            detail = self.detail(call, ipam, netns)
+            made = self.engine.parts.add(
+                self.kind, call.owner, detail, netns=netns, path=call.environment.netns
+            )
+            undo.pop_all()
+        return self.result(call, ipam, self.attachment_of(made))
+
+    def _ask(self, call: Call, netns: Netns, undo: ExitStack) -> Result:
+        delegate = self._ipam(call)
+        if delegate is None:
+            return Result()
+        ipam = delegate.add(netns, undo)
+        if not ipam.ips:
+            raise CniError(INVALID_CONFIG, "IPAM plugin returned missing IP config", f"it is {delegate.kind}")
+        return ipam
+
+    def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
+        """Say what was made: the host's interfaces, the sandbox's, and the addresses on it."""
+        outer = tuple(
+            Interface(name=one.name, mac=str(one.mac or ""), mtu=one.mtu)
+            for one in attachment.host_interfaces
+        )
+        inner = Interface(
+            name=attachment.ifname,
+            mac=str(attachment.mac or ""),
+            mtu=attachment.mtu,
+            sandbox=call.environment.netns,
+        )
+        return Result(
+            interfaces=(*outer, inner),
+            ips=tuple(IP(address=ip.address, gateway=ip.gateway, interface=len(outer)) for ip in ipam.ips),
+            routes=self.routes(call, ipam),
+            dns=call.dns if call.dns.nameservers or call.dns.search or call.dns.domain else ipam.dns,
+        )
+
+    def routes(self, call: Call, ipam: Result) -> tuple[Route, ...]:
+        """Give the routes of the result: those of IPAM, and what the plugin adds."""
+        return ipam.routes
+
+    def delete(self, call: Call, netns: Netns | None) -> None:
+        """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
+        with ExitStack() as both:  # the second is done whatever becomes of the first
+            delegate = self._ipam(call)
+            if delegate is not None:
+                both.callback(delegate.delete, netns)
+            self.engine.parts.remove(self.kind, call.owner, netns=netns, otherwise=self.remains(call, netns))
+
+    def check(self, call: Call, netns: Netns) -> None:
+        """Compare the kernel, and have the IPAM plugin compare, with the result of ADD."""
+        result = call.required_result()
+        delegate = self._ipam(call)
+        if delegate is not None:
+            delegate.check(netns)
+        ipam = msgspec.structs.replace(
+            result,
+            ips=tuple(ip for ip in result.ips if ip.address in result.addresses_of(call.environment.ifname)),
+        )
+        try:
+            differences = self.engine.parts.check(self.kind, call.owner, netns=netns)
+        except NotFound:
+            otherwise = self.expected(call, ipam, netns)
+            differences = self.engine.parts.check(self.kind, call.owner, netns=netns, otherwise=otherwise)
+        refuse(differences)
+
+    def expected(self, call: Call, result: Result, netns: Netns) -> Any:
+        """Say what another program's ADD is to have made, going by its result."""
+        return self.detail(call, result, netns)
+
+    def gc(self, call: Call) -> None:
+        """Take away what the runtime does not have any more, and have the IPAM plugin do so too."""
+        if call.valid is None:
+            return
+        with ExitStack() as both:
+            delegate = self._ipam(call)
+            if delegate is not None:
+                both.callback(delegate.gc)
+            self.engine.parts.collect(self.kind, call.name, call.valid)
+
+    def status(self, call: Call) -> None:
+        """Say whether the next ADD could succeed: the configuration, and whatever the IPAM plugin says."""
+        self.read(call)
+        delegate = self._ipam(call)
+        if delegate is not None:
+            delegate.status()
+
+    def _ipam(self, call: Call) -> Delegate | None:
+        kind = call.config.object("ipam").text("type")
+        if kind:
+            return Delegate(self.engine, call, kind)
+        if self.needs_addresses and call.environment.command != "DEL":
+            raise CniError(INVALID_CONFIG, "$.ipam.type: missing", f"{self.kind} needs an IPAM plugin")
+        return None
+
+
+def by_gateways(routes: Iterable[Route], ips: Iterable[IP]) -> tuple[Route, ...]:
+    """Give `routes` as they go into the kernel: one that names no gateway leads by the first of its family.
+
+    Source: ConfigureIface of the reference plugins (``pkg/ipam/ipam_linux.go``). One whose scope is the link stays on it.
+    """
+    first: dict[int, IPAddress] = {}
+    for ip in ips:
+        if ip.gateway is not None:
+            first.setdefault(ip.gateway.version, ip.gateway)
+    return tuple(
+        msgspec.structs.replace(route, gateway=first.get(route.destination.version))
+        if route.gateway is None and route.scope != _SCOPE_LINK
+        else route
+        for route in routes
+    )

@@ -1,0 +1,46 @@
+"""Type ``loopback``: brings ``lo`` up. Keys: none; CNI_IFNAME is ``lo`` whatever it says."""
+
+from __future__ import annotations
+
+from dovetail.cni.plugins.call import Call, Plugin, refuse
+from dovetail.cni.spec.result import IP, Interface, Result
+from dovetail.kernel.protocol import Netns
+
+__all__ = ["LoopbackPlugin"]
+
+_LO = "lo"
+
+
+class LoopbackPlugin(Plugin):
+    """Keeps no part: there is one loopback interface, and it goes with its namespace."""
+
+    def add(self, call: Call, netns: Netns) -> Result:
+        """Bring it up, and say the addresses that the kernel gives it; in a chain, hand the result on."""
+        with self.engine.kernel.inside(netns) as inner:
+            inner.set_link(_LO, up=True)
+            addresses = [address for _, address in inner.addresses(_LO)]
+        if call.prev_result is not None:
+            return call.prev_result
+        return Result(
+            interfaces=(Interface(name=_LO, mac="00:00:00:00:00:00", sandbox=call.environment.netns),),
+            ips=tuple(IP(address=address, interface=0) for address in addresses),
+            dns=call.dns,
+        )
+
+    def delete(self, call: Call, netns: Netns | None) -> None:
+        """Bring it down."""
+        if netns is not None:
+            with self.engine.kernel.inside(netns) as inner:
+                inner.set_link(_LO, up=False)
+
+    def check(self, call: Call, netns: Netns) -> None:
+        """Raise where it is down."""
+        with self.engine.kernel.inside(netns) as inner:
+            link = inner.link(_LO)
+        refuse([] if link is not None and link.up else ["interface 'lo' of the sandbox is down"])
+
+    def gc(self, call: Call) -> None:
+        """Do nothing: it goes with its namespace."""
+
+    def status(self, call: Call) -> None:
+        """Return: every namespace has one."""

@@ -1,0 +1,141 @@
+"""What a kind of part is: the technique behind one CNI plugin type, apart from how its configuration is written."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+
+from dovetail.kernel.protocol import Kernel, Netns
+from dovetail.model.element import Element
+from dovetail.model.endpoint import Owner
+from dovetail.model.port import PortMapping
+
+__all__ = [
+    "Admitting",
+    "AnyPartKind",
+    "Filtered",
+    "Layer",
+    "Limited",
+    "Linked",
+    "PartKind",
+    "Publishing",
+    "Releasing",
+    "Sweeping",
+]
+
+D = TypeVar("D")
+Layer: TypeAlias = Literal["driver", "feature", "ipam"]
+
+
+class PartKind(Protocol[D]):
+    """Makes a part, takes it back, and compares the kernel with it. Keeps no state of its own.
+
+    `detail` says all that there is to say of one: a frozen msgspec structure, read from a configuration, completed by
+    `make`, and kept by the engine. It names what is made before it is made, so that what a crash left half done can
+    be taken back. Implementations are in `drivers/`, `features/` and `ipam/`.
+    """
+
+    name: str
+    """The plugin's type, as ``portmap``."""
+
+    @property
+    def layer(self) -> Layer:
+        """What it is to the trace. A ``driver`` makes an interface: there is one part at most. Else a second ADD replaces the first."""
+        ...
+
+    detail: type[D]
+
+    def make(
+        self,
+        kernel: Kernel,
+        detail: D,
+        *,
+        owner: Owner,
+        netns: Netns | None,
+        store_id: str,
+        undo: ExitStack,
+    ) -> D:
+        """Make it so; gives `detail` with what turned out (a MAC, an old value). `undo` collects the reverse.
+
+        netns: the sandbox's; None where there is none yet or any more.
+        """
+        ...
+
+    def unmake(self, kernel: Kernel, detail: D, *, owner: Owner, netns: Netns | None) -> None:
+        """Take back what `make` did; what is gone already is no error, nor is a namespace that is (`netns` None)."""
+        ...
+
+    def differences(self, kernel: Kernel, detail: D, *, owner: Owner, netns: Netns | None) -> list[str]:
+        """Say, a sentence each, how the kernel differs from `detail`; change nothing."""
+        ...
+
+
+AnyPartKind = PartKind[Any]
+
+
+@runtime_checkable
+class Filtered(Protocol):
+    """A kind whose parts have elements in ``table inet dovetail``."""
+
+    def elements(self, detail: Any) -> Sequence[Element]:
+        """Give what is there while the part is. One that names the part's link may be another part's as well."""
+        ...
+
+
+@runtime_checkable
+class Publishing(Protocol):
+    """A kind whose parts take ports of the host."""
+
+    def ports(self, detail: Any) -> tuple[PortMapping, ...]:
+        """Give them, with their host ports."""
+        ...
+
+
+@runtime_checkable
+class Linked(Protocol):
+    """A kind whose parts hang on an interface of the host."""
+
+    def link(self, detail: Any) -> str:
+        """Name it: a bridge, which others may hang on as well, or an interface of its own."""
+        ...
+
+    def is_alive(self, kernel: Kernel, detail: Any, links: frozenset[str]) -> bool:
+        """Say whether what was made is there still; `links` are the host's link names now."""
+        ...
+
+
+@runtime_checkable
+class Releasing(Linked, Protocol):
+    """A kind that takes something back only when the last attachment has left the interface its parts hang on."""
+
+    def release(self, kernel: Kernel, detail: Any) -> None:
+        """Take it back; nobody else is on the interface, or comes to it meanwhile. It may be gone."""
+        ...
+
+
+@runtime_checkable
+class Admitting(Linked, Protocol):
+    """A kind for whose parts the host's other firewalls are to let pass what goes by an interface."""
+
+    def admits(self, detail: Any) -> str:
+        """Name it."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A kind that finds what other programs made in its place and nobody uses any more."""
+
+    def sweep(self, kernel: Kernel, detail: Any, *, network: str, valid: Collection[tuple[str, str]]) -> None:
+        """Remove what is of `network` and of no attachment (container, ifname) in `valid`; `detail` says where to look."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A kind of which there may be no more to have: addresses, for one."""
+
+    def require(self, kernel: Kernel, detail: Any, *, network: str) -> None:
+        """Raise what would keep `make` from succeeding, going by `detail`; change nothing."""
+        ...

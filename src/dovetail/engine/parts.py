@@ -1,0 +1,277 @@
+"""Parts: made for one plugin of a chain each, compared, and taken back, whoever forgot to.
+
+The order is that of endpoints: the row is written before the kernel is touched and goes after the kernel is
+clean, so that what a crash left half made has an owner, which is asked to take it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, TypeVar
+
+import msgspec
+
+from dovetail.engine.core import Core
+from dovetail.engine.firewall import Firewall
+from dovetail.engine.ids import endpoint_id
+from dovetail.engine.part_kind import Admitting, AnyPartKind, Limited, Linked, Publishing, Releasing, Sweeping
+from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, NotFound
+from dovetail.kernel.protocol import Netns
+from dovetail.model.codec import decode, encode
+from dovetail.model.endpoint import Owner
+from dovetail.model.names import derive_id, short
+from dovetail.model.part import Part
+
+__all__ = ["Parts"]
+
+D = TypeVar("D")
+
+
+class Parts:
+    """Operations on parts."""
+
+    def __init__(self, core: Core, firewall: Firewall) -> None:
+        self._core = core
+        self._firewall = firewall
+
+    def add(self, kind: str, owner: Owner, detail: D, *, netns: Netns | None, path: str = "") -> D:
+        """Make `owner`'s part of `kind` as `detail` says; gives it as it turned out. All or nothing.
+
+        netns: the sandbox's namespace; path: as the caller knows it. What a crash or a forgotten DEL left of the same
+        part is taken back first. Raises AlreadyExists where the part has an interface that is there.
+        """
+        core, how = self._core, self._core.part_kind(kind)
+        attachment = endpoint_id(owner)
+        link = how.link(detail) if isinstance(how, Linked) else ""
+        with (
+            core.tracer.step("engine", f"add {kind}", ifname=owner.ifname),
+            self._locked(attachment, owner, link),
+        ):
+            self._clear_way(how, attachment, owner, netns)
+            part = Part(
+                attachment=attachment,
+                kind=kind,
+                owner=owner,
+                link=link,
+                netns=path,
+                inode=netns.inode if netns is not None else 0,
+                host_ns=core.kernel.netns_inode,
+                boot_id=core.boot_id,
+                created=core.now(),
+                detail=encode(detail).decode(),
+            )
+            with ExitStack() as undo:
+                self._write_down(part, how, detail, undo)
+                with core.tracer.step(how.layer, kind, link=part.link):
+                    made: D = how.make(
+                        core.kernel, detail, owner=owner, netns=netns, store_id=core.store.id, undo=undo
+                    )
+                part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
+                undo.callback(self._firewall.remove_part, part)
+                filtered = self._firewall.add_part(part)
+                if isinstance(how, Admitting):
+                    self._firewall.admit_link(how.admits(made))
+                self._forget_flows(how, made)
+                core.store.put_part(part, filtered=filtered)
+                undo.pop_all()
+        return made
+
+    def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
+        core = self._core
+        ports = how.ports(detail) if isinstance(how, Publishing) else ()
+        with core.store.transaction():
+            # sockets are no hindrance: a runtime may hold the host's port by one itself (podman, nerdctl)
+            core.store.claim_ports(part.attachment, ports)
+            core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
+        undo.callback(self._forget, part)
+
+    def remove(
+        self, kind: str, owner: Owner, *, netns: Netns | None, otherwise: D | None = None
+    ) -> Any | None:
+        """Take `owner`'s part of `kind` back; gives what it was, or `otherwise` where nothing is known of it.
+
+        otherwise: what another program may have made in our place, which is taken back likewise.
+        """
+        core, how = self._core, self._core.part_kind(kind)
+        attachment = endpoint_id(owner)
+        with (
+            core.tracer.step("engine", f"remove {kind}", ifname=owner.ifname),
+            self._locked(attachment, owner),
+        ):
+            part = core.store.part(attachment, kind)
+            if part is None:
+                if otherwise is not None:
+                    how.unmake(core.kernel, otherwise, owner=owner, netns=netns)
+                return otherwise
+            with self._inside(part, netns) as inner:
+                detail = self._take_back(how, part, inner)
+        self._release(how, part, detail)
+        return detail
+
+    def check(self, kind: str, owner: Owner, *, netns: Netns | None, otherwise: D | None = None) -> list[str]:
+        """Say, a sentence each, how the kernel differs from what `add` made; changes nothing.
+
+        otherwise: what another program is to have made, where the part is not ours. Raises NotFound without it.
+        """
+        core, how = self._core, self._core.part_kind(kind)
+        part = core.store.part(endpoint_id(owner), kind)
+        if part is None and otherwise is None:
+            raise NotFound("endpoint", f"{owner.container}/{owner.ifname}")
+        detail = decode(part.detail, how.detail) if part is not None else otherwise
+        differences = list(how.differences(core.kernel, detail, owner=owner, netns=netns))
+        missing = self._firewall.missing_of(part) if part is not None else set()
+        return differences + [
+            f"nftables has no element {e.text} in {e.set}" for e in sorted(missing, key=str)
+        ]
+
+    def known(self, kind: str, owner: Owner) -> Any | None:
+        """Give what `owner`'s part of `kind` is; None where there is none."""
+        part = self._core.store.part(endpoint_id(owner), kind)
+        return decode(part.detail, self._core.part_kind(kind).detail) if part is not None else None
+
+    def all(self) -> list[Part]:
+        """Give all, oldest first."""
+        return self._core.store.parts()
+
+    def require(self, kind: str, network: str, detail: Any) -> None:
+        """Raise what would keep `add` of such a part from succeeding, as far as its kind can tell."""
+        how = self._core.part_kind(kind)
+        if isinstance(how, Limited):
+            how.require(self._core.kernel, detail, network=network)
+
+    def collect(
+        self, kind: str, network: str, valid: Collection[tuple[str, str]], *, otherwise: Any = None
+    ) -> list[Part]:
+        """Take back the parts of `kind` that are not in `valid` (container, ifname) on a network by that name.
+
+        otherwise: says where other programs may have left something likewise, which goes too. Goes on past a failure
+        and raises all of them together.
+        """
+        core, how = self._core, self._core.part_kind(kind)
+        failures: list[Exception] = []
+        gone: list[Part] = []
+        for part in self._core.store.parts(kind=kind, network=network):
+            if (part.owner.container, part.owner.ifname) in valid:
+                continue
+            try:
+                self.remove(kind, part.owner, netns=None)
+                gone.append(part)
+            except (DovetailError, ExceptionGroup) as exc:
+                failures.append(exc)
+        if otherwise is not None and isinstance(how, Sweeping):
+            try:
+                how.sweep(core.kernel, otherwise, network=network, valid=valid)
+            except (DovetailError, ExceptionGroup) as exc:
+                failures.append(exc)
+        if failures:
+            raise ExceptionGroup(f"not all stale parts of {network!r} could be removed", failures)
+        return gone
+
+    # -- for reconcile, under the attachment's lock ---------------------------------------------------
+
+    def loss(self, part: Part, links: frozenset[str]) -> str:
+        """Say why a part is of no use any more, as the rest of a sentence; an empty text where it is."""
+        core, how = self._core, self._core.part_kind(part.kind)
+        if part.boot_id != core.boot_id:
+            return "the host has been restarted since"
+        if part.status != "made":
+            return "a crash left it half made"
+        if part.netns and not self._is_there(part):
+            return "its container's namespace is gone"
+        if not isinstance(how, Linked):
+            return ""
+        detail = decode(part.detail, how.detail)
+        alive = how.is_alive(core.kernel, detail, links) or how.is_alive(
+            core.kernel, detail, frozenset(link.name for link in core.kernel.links())
+        )
+        return "" if alive else "its interface is gone"
+
+    def take_back(self, part: Part) -> None:
+        """Take a part back; the caller holds its attachment's lock."""
+        how = self._core.part_kind(part.kind)
+        with self._inside(part, None) as netns:
+            detail = self._take_back(how, part, netns)
+        self._release(how, part, detail)
+
+    # -- pieces -----------------------------------------------------------------------------------------
+
+    def _take_back(self, how: AnyPartKind, part: Part, netns: Netns | None) -> Any:
+        core = self._core
+        detail = decode(part.detail, how.detail)
+        self._firewall.remove_part(part)
+        with core.tracer.step(how.layer, f"{part.kind} away", link=part.link):
+            how.unmake(core.kernel, detail, owner=part.owner, netns=netns)
+        self._forget_flows(how, detail)
+        self._forget(part)
+        return detail
+
+    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
+        """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
+        core = self._core
+        if not isinstance(how, Releasing) or not part.link or part.boot_id != core.boot_id:
+            return
+        with core.locks.try_hold(_link_lock(part.link)) as free:  # else somebody comes, or does this
+            if free and not core.store.link_is_shared(part.link, part.attachment):
+                how.release(core.kernel, detail)
+
+    def _clear_way(self, how: AnyPartKind, attachment: str, owner: Owner, netns: Netns | None) -> None:
+        there = self._core.store.part(attachment, how.name)
+        if there is None:
+            return
+        links = frozenset(link.name for link in self._core.kernel.links())
+        if how.layer == "driver" and not self.loss(there, links):
+            raise AlreadyExists("attachment", f"{owner.container}/{owner.ifname}", hint="delete it first")
+        with self._inside(there, netns) as inner:
+            self._take_back(how, there, inner)
+
+    def _forget(self, part: Part) -> None:
+        core = self._core
+        with core.store.transaction():
+            if isinstance(core.part_kind(part.kind), Publishing):
+                core.store.release_ports(part.attachment)
+            core.store.delete_part(part.attachment, part.kind)
+
+    def _forget_flows(self, how: AnyPartKind, detail: Any) -> None:
+        if not isinstance(how, Publishing):
+            return
+        for mapping in how.ports(detail):
+            if mapping.protocol == "udp":  # else a flow goes on to the container before, as long as it talks
+                self._core.kernel.flush_conntrack("udp", port=mapping.host_port)
+
+    @contextmanager
+    def _inside(self, part: Part, netns: Netns | None) -> Iterator[Netns | None]:
+        """Give the part's namespace: `netns` where the caller has it open, else by its path; None where it is gone.
+
+        One of this boot only: another boot's path may be another container's by now.
+        """
+        if netns is not None or not part.netns or part.boot_id != self._core.boot_id:
+            yield netns
+            return
+        try:
+            opened = self._core.kernel.open_netns(part.netns)
+        except (InvalidArgument, NotFound):
+            yield None
+            return
+        with opened:
+            yield opened if opened.inode == part.inode else None
+
+    def _is_there(self, part: Part) -> bool:
+        try:
+            with self._core.kernel.open_netns(part.netns) as netns:
+                return netns.inode == part.inode
+        except (InvalidArgument, NotFound):
+            return False
+
+    def _locked(self, attachment: str, owner: Owner, link: str = "") -> AbstractContextManager[None]:
+        """Keep other operations off the attachment, and with `link` those off it that want it for themselves."""
+        return self._core.locks.hold(
+            attachment,
+            within=_link_lock(link) if link else "",
+            timeout_s=self._core.lock_timeout_s,
+            what=f"attachment {short(owner.container)}/{owner.ifname}",
+        )
+
+
+def _link_lock(link: str) -> str:
+    return derive_id("link", link)

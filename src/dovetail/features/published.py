@@ -1,0 +1,97 @@
+"""Published ports as a part of an attachment (CNI's type ``portmap``): elements of the same maps as everybody's."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from ipaddress import ip_network
+from typing import Literal
+
+from dovetail.features.portmap import published_elements
+from dovetail.kernel.protocol import Kernel, Netns
+from dovetail.model.addresses import EVERYWHERE, IPInterface
+from dovetail.model.element import Element
+from dovetail.model.endpoint import Owner
+from dovetail.model.port import PortMapping
+from dovetail.model.published import PublishedPorts
+
+__all__ = ["PublishedParts"]
+
+_LOOPBACK = ip_network("127.0.0.0/8")
+
+
+class PublishedParts:
+    """The kind of part ``portmap``."""
+
+    name = "portmap"
+    layer: Literal["feature"] = "feature"
+    detail = PublishedPorts
+
+    def make(
+        self,
+        kernel: Kernel,
+        detail: PublishedPorts,
+        *,
+        owner: Owner,
+        netns: Netns | None,
+        store_id: str,
+        undo: ExitStack,
+    ) -> PublishedPorts:
+        """Let 127.0.0.1 lead to the ports by the link; the rest is elements.
+
+        What else arrives for 127.0.0.0/8 from outside the ruleset drops (`features.ruleset`, chain ``guard``).
+        """
+        if detail.source_nat and detail.link and any(a.version == 4 for a in detail.addresses):
+            kernel.set_sysctl(_localnet(detail.link), "1")
+        return detail
+
+    def unmake(self, kernel: Kernel, detail: PublishedPorts, *, owner: Owner, netns: Netns | None) -> None:
+        """Do nothing: elements go by themselves."""
+
+    def differences(
+        self, kernel: Kernel, detail: PublishedPorts, *, owner: Owner, netns: Netns | None
+    ) -> list[str]:
+        """Find nothing: elements are compared by themselves."""
+        return []
+
+    def elements(self, detail: PublishedPorts) -> Sequence[Element]:
+        """Give what each port is, and from where the answer would not come back by the host."""
+        found: list[Element] = []
+        for address in detail.addresses:
+            mine = published_elements(detail.ports, address.ip)
+            found += mine
+            found += _reached(detail, address) if mine else ()
+        return found
+
+    def ports(self, detail: PublishedPorts) -> tuple[PortMapping, ...]:
+        """Give them."""
+        return detail.ports
+
+    def link(self, detail: PublishedPorts) -> str:
+        """Name the host's interface by which the sandbox is reached."""
+        return detail.link
+
+    def is_alive(self, kernel: Kernel, detail: PublishedPorts, links: frozenset[str]) -> bool:
+        """Say whether that is there."""
+        return not detail.link or detail.link in links
+
+    def release(self, kernel: Kernel, detail: PublishedPorts) -> None:
+        """Let nothing for 127.0.0.0/8 in by the link any more: the ruleset may go with the last attachment."""
+        if detail.link and kernel.sysctl(_localnet(detail.link)) == "1":
+            kernel.set_sysctl(_localnet(detail.link), "0")
+
+
+def _localnet(link: str) -> str:
+    return f"net/ipv4/conf/{link}/route_localnet"
+
+
+def _reached(detail: PublishedPorts, address: IPInterface) -> list[Element]:
+    """Say from where an asker of `address` must see the host answer. Of one address, ranges may not overlap."""
+    target = ip_network(address.ip)
+    if detail.masquerade_all:
+        sources = [EVERYWHERE[address.version]]
+    elif not detail.source_nat:
+        sources = []
+    else:
+        sources = [address.network, *([_LOOPBACK] if address.version == 4 else [])]
+    return [Element(f"reached{address.version}", (target, source)) for source in sources]

@@ -1,0 +1,22 @@
+"""What the host's firewall lets pass for a sandbox, as CNI's type ``firewall`` has it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+__all__ = ["Admitted", "IngressPolicy"]
+
+IngressPolicy: TypeAlias = Literal["open", "same-bridge", "isolated"]
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A sandbox behind `link`, a bridge of the host or an interface of its own, for which the host is to forward.
+
+    policy: ``open`` to everybody; ``same-bridge`` not to those behind other bridges that have it too; ``isolated``
+    nor to those behind its own.
+    """
+
+    link: str
+    policy: IngressPolicy = "open"

@@ -1,0 +1,83 @@
+"""What two runs of a case differ in, and which differences are meant."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+_ABSENT = "(absent)"
+_ROW = re.compile(r"^\| (?P<plugin>[^|]+) \| (?P<what>`[^|]*`) \| (?P<why>[^|]+) \|$")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A path that has one value with Go's plugins and another with ours."""
+
+    path: str  # STEP/WHERE/FACT
+    go: Any
+    ours: Any
+
+    def __str__(self) -> str:
+        """Write it on a line."""
+        return f"{self.path}: go {_shown(self.go)}, ours {_shown(self.ours)}"
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A row of the table of differences: `patterns` are of the shell's kind, `plugins` ``*`` for all."""
+
+    plugins: frozenset[str]
+    patterns: tuple[str, ...]
+    why: str
+
+    def covers(self, plugin: str, difference: Difference) -> bool:
+        """Say whether it explains this difference."""
+        return bool(self.plugins & {plugin, "*"}) and any(
+            fnmatchcase(difference.path, pattern) for pattern in self.patterns
+        )
+
+
+def compare(
+    plugin: str, go: Any, ours: Any, allowed: Iterable[Allowed]
+) -> tuple[list[Difference], set[Allowed]]:
+    """Give the differences of two runs that nobody explains, and the rows that explained the others.
+
+    `go` and `ours` are what `host_process` answers: for each step its name and its table.
+    """
+    unexplained, used = [], set()
+    for difference in _differences(go, ours):
+        rows = [row for row in allowed if row.covers(plugin, difference)]
+        used.update(rows)
+        if not rows:
+            unexplained.append(difference)
+    return unexplained, used
+
+
+def _differences(go: Any, ours: Any) -> Iterable[Difference]:
+    for (step, left), (_, right) in zip(go, ours, strict=True):
+        for path in sorted(left.keys() | right.keys()):
+            one, other = left.get(path, _ABSENT), right.get(path, _ABSENT)
+            if one != other:
+                yield Difference(f"{step}/{path}", one, other)
+
+
+def _shown(value: Any) -> str:
+    return value if value == _ABSENT else json.dumps(value)
+
+
+def read_allowed(page: Path) -> list[Allowed]:
+    """Read the rows of the page's table: plugins, patterns in backquotes, the reason."""
+    rows = []
+    for line in page.read_text(encoding="utf-8").splitlines():
+        found = _ROW.match(line)
+        if found is None:
+            continue
+        plugins = frozenset(word.strip(" `") for word in found["plugin"].split(","))
+        patterns = tuple(re.findall(r"`([^`]+)`", found["what"]))
+        rows.append(Allowed(plugins, patterns, found["why"].strip()))
+    return rows
