@@ -83,12 +83,13 @@ class TwinHost:
 
     def run_case(self, case: Case, *path: str) -> Any:
         """Run a case with the plugins in `path`; gives the steps with their tables. The host is clean before and after."""
-        outcome = self.ask("case", case=case.document(), path=list(path))
-        if outcome["left"]:
+        try:
+            outcome = self.ask("case", case=case.document(), path=list(path))
+            assert not outcome["left"], f"{case} leaves what cannot be cleaned: {outcome['left']}"
+        except AssertionError:
             self.stop()
             self._start()
-            message = f"{case} leaves what cannot be cleaned: {outcome['left']}"
-            raise AssertionError(message)
+            raise
         return outcome["steps"]
 
 

@@ -63,8 +63,11 @@ class Runtime:
         """Execute CHECK in order; each plugin has the final result of ADD."""
         if conflist.get("disableCheck"):
             return
+        result = self._results.get(_key(conflist, attachment))
+        if result is None:
+            raise PluginError("", 1, json.dumps({"msg": "CHECK needs the result of an ADD"}), "")
         for plugin in conflist["plugins"]:
-            self._execute("CHECK", conflist, plugin, attachment, self._results[_key(conflist, attachment)])
+            self._execute("CHECK", conflist, plugin, attachment, result)
 
     def delete(
         self, conflist: dict[str, Any], attachment: Attachment, *, without_result: bool = False
