@@ -181,9 +181,10 @@ def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
     from dovetail.features.admitted import AdmittedParts
     from dovetail.features.published import PublishedParts
+    from dovetail.features.source_routing import SourceRoutings
     from dovetail.features.tuning import Tunings
 
-    return (BridgePorts(), AdmittedParts(), PublishedParts(), Tunings())
+    return (BridgePorts(), AdmittedParts(), PublishedParts(), SourceRoutings(), Tunings())
 
 
 def _host_firewall() -> HostFirewall:

@@ -12,6 +12,7 @@ PLUGINS: dict[str, str] = {
     "bridge": "bridge:BridgePlugin",
     "dovetail": "dovetail:DovetailPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "sbr": "sbr:SbrPlugin",
     "tuning": "tuning:TuningPlugin",
 }
 """Type, and where it is in this package."""
