@@ -17,6 +17,7 @@ PLUGINS: dict[str, str] = {
     "loopback": "loopback:LoopbackPlugin",
     "portmap": "portmap:PortmapPlugin",
     "static": "static:StaticPlugin",
+    "sbr": "sbr:SbrPlugin",
     "tuning": "tuning:TuningPlugin",
 }
 """Type, and where it is in this package."""
