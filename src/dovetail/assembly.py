@@ -179,12 +179,20 @@ def _drivers() -> tuple[Driver, ...]:
 
 def _part_kinds() -> tuple[AnyPartKind, ...]:
     from dovetail.drivers.bridge_port import BridgePorts
+    from dovetail.drivers.ptp_pair import PtpPairs
     from dovetail.features.admitted import AdmittedParts
     from dovetail.features.bandwidth_parts import BandwidthParts
     from dovetail.features.published import PublishedParts
     from dovetail.ipam.host_local_parts import HostLocalParts
 
-    return (AdmittedParts(), BandwidthParts(), BridgePorts(), HostLocalParts(), PublishedParts())
+    return (
+        AdmittedParts(),
+        BandwidthParts(),
+        BridgePorts(),
+        HostLocalParts(),
+        PtpPairs(),
+        PublishedParts(),
+    )
 
 
 def _host_firewall() -> HostFirewall:

@@ -1,7 +1,7 @@
 """Type ``bridge``: a port of a Linux bridge, which is made when it is missing.
 
-Keys: bridge, isGateway, isDefaultGateway, forceAddress, ipMasq, mtu, hairpinMode, promiscMode, enabledad,
-disableContainerInterface, portIsolation, ipam, dns. Capabilities: mac.
+Keys: bridge, isGateway, isDefaultGateway, forceAddress, ipMasq, mtu (a number, or ``auto``), hairpinMode, promiscMode,
+enabledad, disableContainerInterface, portIsolation, hostInterfaceName, ipam, dns. Capabilities: mac.
 """
 
 from __future__ import annotations
@@ -14,18 +14,17 @@ from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
+from dovetail.cni.plugins.link_keys import LINK_ARGS, check_mtu, host_interface, read_mac, read_mtu
 from dovetail.cni.spec.result import IP, Result
-from dovetail.engine.engine import endpoint_id
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
 from dovetail.model.attachment import Attachment, Route
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
-from dovetail.model.names import check_ifname, port_link
+from dovetail.model.names import check_ifname
 
 __all__ = ["BridgePlugin"]
 
-_ARGS = ("MAC",)
 _BRIDGE = "cni0"
 
 
@@ -37,7 +36,9 @@ class BridgePlugin(InterfacePlugin):
     def read(self, call: Call) -> None:
         """Refuse what cannot be: hairpin on a port of a promiscuous bridge, an address on an interface that stays down."""
         config = call.config
-        check_args(call.environment.args, _ARGS)
+        check_args(call.environment.args, LINK_ARGS)
+        check_mtu(call)
+        host_interface(call)
         check_ifname(config.text("bridge") or _BRIDGE, where="$.bridge")
         if config.boolean("hairpinMode") and config.boolean("promiscMode"):
             raise CniError(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time")
@@ -52,13 +53,12 @@ class BridgePlugin(InterfacePlugin):
         is_default = config.boolean("isDefaultGateway")
         is_gateway = is_default or config.boolean("isGateway")
         ips = _ips(call, ipam)
-        mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
         return BridgePort(
             bridge=config.text("bridge") or _BRIDGE,
-            port=port_link(endpoint_id(call.owner)),
+            port=host_interface(call),
             attachment=Attachment(
                 ifname=call.environment.ifname,
-                mac=Mac(mac) if mac else None,
+                mac=read_mac(call),
                 addresses=tuple(ip.address for ip in ips),
                 routes=by_gateways(self.routes(call, ipam), ips),
                 sandbox=call.environment.netns,
@@ -70,7 +70,7 @@ class BridgePlugin(InterfacePlugin):
             else (),
             force_address=config.boolean("forceAddress"),
             forwards=is_gateway,
-            mtu=config.integer("mtu"),
+            mtu=read_mtu(call, self.engine.kernel, ipv6=any(ip.address.version == 6 for ip in ips)),
             hairpin=config.boolean("hairpinMode"),
             isolated=config.boolean("portIsolation"),
             promiscuous=config.boolean("promiscMode"),

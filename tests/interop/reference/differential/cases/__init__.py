@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from differential.case import Case
-from differential.cases import bridge
+from differential.cases import bridge, ptp
 
-CASES: list[Case] = [case for module in (bridge,) for case in module.CASES]
+CASES: list[Case] = [case for module in (bridge, ptp) for case in module.CASES]
