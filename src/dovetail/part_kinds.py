@@ -21,6 +21,7 @@ _PLACES = {
     "iptables-masquerade": "features.reference_parts:IptablesMasquerades",
     "macspoofchk": "features.reference_parts:SpoofChecks",
     "portmap": "features.published:PublishedParts",
+    "ptp": "drivers.ptp_pair:PtpPairs",
     "sbr": "features.source_routing:SourceRoutings",
     "tuning": "features.tuning:Tunings",
 }

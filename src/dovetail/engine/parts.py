@@ -77,6 +77,16 @@ class Parts:
                 undo.pop_all()
         return made
 
+    def make_way(self, kind: str, owner: Owner, *, netns: Netns | None) -> None:
+        """Take back what a crash or a forgotten DEL left of `owner`'s part of `kind`, as `add` does.
+
+        For callers that do something before `add` which is not to be done, and undone, where the part is there. Raises
+        AlreadyExists.
+        """
+        attachment = endpoint_id(owner)
+        with self._locked(attachment, owner):
+            self._clear_way(self._core.part_kind(kind), attachment, owner, netns)
+
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
         ports = how.ports(detail) if isinstance(how, Publishing) else ()

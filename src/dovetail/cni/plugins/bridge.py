@@ -12,19 +12,17 @@ from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
+from dovetail.cni.plugins.link_keys import LINK_ARGS, check_mtu, host_interface, read_mac, read_mtu
 from dovetail.cni.spec.result import IP, Result
-from dovetail.engine.engine import endpoint_id
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
 from dovetail.model.attachment import Attachment, Route
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
-from dovetail.model.names import check_ifname, port_link
+from dovetail.model.names import check_ifname
 from dovetail.model.reference_forms import IptablesMasquerade, SpoofCheck
 
 __all__ = ["BridgePlugin"]
-
-_ARGS = ("MAC",)
 
 
 class BridgeConf(Conf, frozen=True, kw_only=True):
@@ -39,7 +37,11 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
         Literal["", "nftables", "iptables"], "how: elements of our table, or chains as the reference plugin's"
     ] = ""
     macspoofchk: Annotated[bool, "drop what the container sends with another MAC than its own"] = False
-    mtu: Annotated[int, "of the pair, and of a bridge that is made; 0 is the kernel's default"] = 0
+    mtu: Annotated[
+        int | Literal["auto"],
+        "of the pair, and of a bridge that is made; 0 is the kernel's default, auto that of the host's default route",
+    ] = 0
+    host_interface_name: Annotated[str, "of the host's end: literally, or with a `%` for digits of the attachment"] = ""
     hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
     promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
     enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
@@ -58,7 +60,9 @@ class BridgePlugin(InterfacePlugin):
     def read(self, call: Call) -> None:
         """Refuse what cannot be: hairpin on a port of a promiscuous bridge, an address on an interface that stays down."""
         conf = read_conf(call.config, BridgeConf)
-        check_args(call.environment.args, _ARGS)
+        check_args(call.environment.args, LINK_ARGS)
+        check_mtu(call)
+        host_interface(call)
         check_ifname(conf.bridge, where="$.bridge")
         if conf.hairpin_mode and conf.promisc_mode:
             raise CniError(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time")
@@ -72,13 +76,12 @@ class BridgePlugin(InterfacePlugin):
         conf = read_conf(call.config, BridgeConf)
         is_gateway = conf.is_default_gateway or conf.is_gateway
         ips = _ips(call, ipam)
-        mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
         return BridgePort(
             bridge=conf.bridge,
-            port=port_link(endpoint_id(call.owner)),
+            port=host_interface(call),
             attachment=Attachment(
                 ifname=call.environment.ifname,
-                mac=Mac(mac) if mac else None,
+                mac=read_mac(call),
                 addresses=tuple(ip.address for ip in ips),
                 routes=by_gateways(self.routes(call, ipam), ips),
                 sandbox=call.environment.netns,
@@ -90,7 +93,7 @@ class BridgePlugin(InterfacePlugin):
             else (),
             force_address=conf.force_address,
             forwards=is_gateway,
-            mtu=conf.mtu,
+            mtu=read_mtu(call, self.engine.kernel, ipv6=any(ip.address.version == 6 for ip in ips)),
             hairpin=conf.hairpin_mode,
             isolated=conf.port_isolation,
             promiscuous=conf.promisc_mode,

@@ -13,7 +13,7 @@ from dovetail.cni.delegate import Delegate
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
-from dovetail.errors import NotFound
+from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment, Route
@@ -62,6 +62,7 @@ class InterfacePlugin(Plugin):
     def add(self, call: Call, netns: Netns) -> Result:
         """Get addresses, make the interface, and say so; what fails leaves nothing."""
         self.read(call)
+        self._make_way(call, netns)
         with ExitStack() as undo:
             ipam = self._ask(call, netns, undo)
             parts, path = self.engine.parts, call.environment.netns
@@ -71,6 +72,15 @@ class InterfacePlugin(Plugin):
                 parts.add(kind, call.owner, detail, netns=netns, path=path)
             undo.pop_all()
         return self.result(call, ipam, self.attachment_of(made))
+
+    def _make_way(self, call: Call, netns: Netns) -> None:
+        """Refuse a name that is taken before an address is asked for: the one who has it would lose his by the undo."""
+        self.engine.parts.make_way(self.kind, call.owner, netns=netns)
+        ifname = call.environment.ifname
+        with self.engine.kernel.inside(netns) as inner:
+            if inner.link(ifname) is not None:
+                where = f"in {call.environment.netns}; choose another name"
+                raise AlreadyExists("interface", ifname, hint=where)
 
     def _ask(self, call: Call, netns: Netns, undo: ExitStack) -> Result:
         delegate = self._ipam(call)
