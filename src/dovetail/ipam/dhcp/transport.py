@@ -220,9 +220,9 @@ class Udp6Port:
     def __init__(self, ifname: str) -> None:
         self._socket = socket.socket(socket.AF_INET6, _KIND)
         try:
-            self._index = socket.if_nametoindex(ifname)
             # other interfaces of the container have clients of their own on the same port
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode())
+            self._index = socket.if_nametoindex(ifname)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self._index)
