@@ -1,10 +1,10 @@
-"""Type ``sbr``: what is sent from the interface's addresses is routed by tables of their own.
-
-Keys: table, gateways, addSourceHints.
-"""
+"""Type ``sbr``: what is sent from the interface's addresses is routed by tables of their own."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from dovetail.cni.conf import Conf
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
@@ -18,10 +18,19 @@ __all__ = ["SbrPlugin"]
 _TABLE_MAX = 2**32 - 1  # RTA_TABLE is a u32, include/uapi/linux/rtnetlink.h
 
 
+class SbrConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``sbr``."""
+
+    table: Annotated[int, "the routing table; 0 is for each address the first that is free from 100 on"] = 0
+    gateways: Annotated[tuple[str, ...], "where the table's default routes lead, one a family"] = ()
+    add_source_hints: Annotated[bool, "the routes name the address that they are for as their source"] = False
+
+
 class SbrPlugin(ChainedPlugin):
     """A thin parser over `features.source_routing`."""
 
     kind = "sbr"
+    conf = SbrConf
 
     def read(self, call: Call) -> None:
         """Refuse a table that cannot be, and a second gateway of a family."""

@@ -1,17 +1,15 @@
-"""Type ``tuning``: change what the plugin before made, and settings of the container's namespace.
-
-Keys: sysctl, mac, promisc, mtu, txQLen, allmulti, dataDir; all but the last in ``args.cni`` too. Capabilities: mac.
-"""
+"""Type ``tuning``: change what the plugin before made, and settings of the container's namespace."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from dovetail.cni.conf import Conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
@@ -29,10 +27,30 @@ _DATA_DIR = "/run/cni/tuning"
 _NUMBER_MAX = 2**31 - 1
 
 
+class TuningConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``tuning``; all but the last in ``args.cni`` too."""
+
+    sysctl: Annotated[
+        dict[str, str], "settings of the container's namespace; `IFNAME` in a key is the interface's name"
+    ] = msgspec.field(default_factory=dict)
+    mac: Annotated[str, "the interface's MAC"] = ""
+    promisc: Annotated[bool, "the interface is promiscuous"] = False
+    allmulti: Annotated[bool | None, "the interface takes all multicast"] = None
+    mtu: Annotated[int | None, "the interface's MTU"] = None
+    tx_queue_length: Annotated[int | None, "the length of the interface's queue"] = msgspec.field(
+        default=None, name="txQLen"
+    )
+    data_dir: Annotated[str, "where the reference plugin's file is, in which the interface is as it was"] = (
+        _DATA_DIR
+    )
+
+
 class TuningPlugin(ChainedPlugin):
     """A thin parser over `features.tuning`."""
 
     kind = "tuning"
+    conf = TuningConf
+    capabilities: ClassVar = {"mac": "the interface's MAC"}
     allowlist: ClassVar[Path] = Path("/etc/cni/tuning/allowlist.conf")
     """Regular expressions, a line each: where the file is, a sysctl's key, as it is written, must match one."""
 
