@@ -45,6 +45,7 @@ import msgspec
 
 import dovetail
 from dovetail.api import gc, operations
+from dovetail.api.attachments import all_endpoint_views, find_endpoint_view
 from dovetail.api.doctor import examine
 from dovetail.api.problems import Problem, problem_of
 from dovetail.api.requests import ConnectRequest, DisconnectRequest, NetworkRequest, SandboxRequest
@@ -52,8 +53,6 @@ from dovetail.api.topology import topology
 from dovetail.api.views import (
     DriverView,
     driver_view,
-    endpoint_view,
-    endpoint_views,
     network_rows,
     network_view,
     pool_views,
@@ -175,7 +174,7 @@ def _sandbox(engine: Engine, call: _Call) -> object:
 
 
 def _endpoint(engine: Engine, call: _Call) -> object:
-    return endpoint_view(engine, engine.endpoints.get(call.ref))
+    return find_endpoint_view(engine, call.ref)
 
 
 def _drivers(engine: Engine, _call: _Call) -> list[DriverView]:
@@ -232,7 +231,7 @@ _ROUTES: dict[tuple[str, bool, str], dict[str, _Handler]] = {
         "DELETE": lambda engine, call: operations.delete_sandbox(engine, call.ref),
     },
     ("endpoints", False, ""): {
-        "GET": lambda engine, _: endpoint_views(engine, engine.endpoints.all()),
+        "GET": lambda engine, _: all_endpoint_views(engine),
     },
     ("endpoints", True, ""): {"GET": _endpoint},
     ("drivers", False, ""): {"GET": _drivers},

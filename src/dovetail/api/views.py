@@ -67,7 +67,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
 
     known_as: other names of its network, see `NetworkRow`. container_id: the runtime's, where it is known.
     link: the host's end. netns: path of the sandbox's namespace. host_interfaces: from the outside in.
-    sysctls: of the interface, with IFNAME for its name.
+    sysctls: of the interface, with IFNAME for its name. plugins: the CNI plugins that attached it, where a chain of
+    them did and no network of dovetail's is behind it; it has no network_id then.
     """
 
     id: str
@@ -93,6 +94,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     link: str = ""
     host_interfaces: tuple[HostInterface, ...] = ()
     netns: str = ""
+    plugins: tuple[str, ...] = ()
     created: float = 0.0
 
 

@@ -69,7 +69,7 @@ def _describe(view: EndpointView) -> str:
     return facts(
         {
             "endpoint": view.id,
-            "network": f"{known(view.network, view.known_as)} {short(view.network_id)}",
+            "network": f"{known(view.network, view.known_as)} {short(view.network_id)}".rstrip(),
             "container": view.container,
             "container id": view.container_id,
             "made by": view.face,
@@ -87,6 +87,7 @@ def _describe(view: EndpointView) -> str:
             "ports": " ".join(map(str, view.ports)),
             "options": " ".join(f"{key}={value}" for key, value in sorted(view.options.items())),
             "sysctls": " ".join(f"{key}={value}" for key, value in sorted(view.sysctls.items())),
+            "plugins": " > ".join(view.plugins),
             "host link": view.link,
             "host side": " > ".join(interface.name for interface in view.host_interfaces),
             "created": moment(view.created),

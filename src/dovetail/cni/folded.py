@@ -26,6 +26,16 @@ class Folded:
         value: str = self._typed(key, str, "")
         return value
 
+    def choice(self, key: str, known: tuple[str, ...]) -> str:
+        """Give a string that is one of `known`."""
+        text = self.text(key)
+        if text not in known:
+            choices = ", ".join(filter(None, known))
+            raise CniError(
+                INVALID_CONFIG, f"{self._where}.{key}: unknown {key} {text!r}", f"there are {choices}"
+            )
+        return text
+
     def integer(self, key: str) -> int:
         """Give a whole number, 0 where it is missing or null."""
         value = self._items.get(key.lower())
@@ -69,6 +79,17 @@ class Folded:
         """Give a list of objects."""
         found: list[Any] = self._typed(key, list, [])
         return [Folded(one, f"{self._where}.{key}[{index}]") for index, one in enumerate(found)]
+
+    def object_lists(self, key: str) -> list[list[Folded]]:
+        """Give a list of lists of objects."""
+        rows: list[Any] = self._typed(key, list, [])
+        found = []
+        for index, row in enumerate(rows):
+            where = f"{self._where}.{key}[{index}]"
+            if not isinstance(row, list | None):
+                raise CniError(INVALID_CONFIG, f"{where}: expected a list, got {type(row).__name__}")
+            found.append([Folded(one, f"{where}[{inner}]") for inner, one in enumerate(row or ())])
+        return found
 
     def _typed(self, key: str, kind: type, default: Any) -> Any:
         value = self._items.get(key.lower())

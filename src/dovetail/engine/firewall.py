@@ -147,14 +147,11 @@ class Firewall:
             self._core.kernel.nft_delete_elements(elements)
 
     def admit_link(self, link: str) -> None:
-        """Have the host's other firewalls let pass what goes by `link`; its part is written down."""
-        if link not in self._admitted:
-            with self._lock():
-                self._accept(self._live())
+        """Have the host's other firewalls let pass what goes by `link`; its part is written down.
 
-    def refuse_link(self, link: str) -> None:
-        """Take that back, unless an attachment that is written down wants it still."""
-        if link not in self._core.store.admitted_links():
+        It stays so when the last has left, as the next is likely to come: `restore` takes it back.
+        """
+        if link not in self._admitted:
             with self._lock():
                 self._accept(self._live())
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
@@ -11,7 +11,18 @@ from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
 from dovetail.model.port import PortMapping
 
-__all__ = ["Admitting", "AnyPartKind", "Filtered", "Layer", "Linked", "PartKind", "Publishing", "Releasing"]
+__all__ = [
+    "Admitting",
+    "AnyPartKind",
+    "Filtered",
+    "Layer",
+    "Limited",
+    "Linked",
+    "PartKind",
+    "Publishing",
+    "Releasing",
+    "Sweeping",
+]
 
 D = TypeVar("D")
 Layer: TypeAlias = Literal["driver", "feature", "ipam"]
@@ -109,4 +120,22 @@ class Admitting(Linked, Protocol):
 
     def admits(self, detail: Any) -> str:
         """Name it."""
+        ...
+
+
+@runtime_checkable
+class Sweeping(Protocol):
+    """A kind that finds what other programs made in its place and nobody uses any more."""
+
+    def sweep(self, kernel: Kernel, detail: Any, *, network: str, valid: Collection[tuple[str, str]]) -> None:
+        """Remove what is of `network` and of no attachment (container, ifname) in `valid`; `detail` says where to look."""
+        ...
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """A kind of which there may be no more to have: addresses, for one."""
+
+    def require(self, kernel: Kernel, detail: Any, *, network: str) -> None:
+        """Raise what would keep `make` from succeeding, going by `detail`; change nothing."""
         ...

@@ -15,7 +15,7 @@ import msgspec
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.ids import endpoint_id
-from dovetail.engine.part_kind import Admitting, AnyPartKind, Linked, Publishing, Releasing
+from dovetail.engine.part_kind import Admitting, AnyPartKind, Limited, Linked, Publishing, Releasing, Sweeping
 from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
@@ -143,11 +143,21 @@ class Parts:
         """Give all, oldest first."""
         return self._core.store.parts()
 
-    def collect(self, kind: str, network: str, valid: Collection[tuple[str, str]]) -> list[Part]:
+    def require(self, kind: str, network: str, detail: Any) -> None:
+        """Raise what would keep `add` of such a part from succeeding, as far as its kind can tell."""
+        how = self._core.part_kind(kind)
+        if isinstance(how, Limited):
+            how.require(self._core.kernel, detail, network=network)
+
+    def collect(
+        self, kind: str, network: str, valid: Collection[tuple[str, str]], *, otherwise: Any = None
+    ) -> list[Part]:
         """Take back the parts of `kind` that are not in `valid` (container, ifname) on a network by that name.
 
-        Goes on past a failure and raises all of them together.
+        otherwise: says where other programs may have left something likewise, which goes too. Goes on past a failure
+        and raises all of them together.
         """
+        core, how = self._core, self._core.part_kind(kind)
         failures: list[Exception] = []
         gone: list[Part] = []
         for part in self._core.store.parts(kind=kind, network=network):
@@ -156,6 +166,11 @@ class Parts:
             try:
                 self.remove(kind, part.owner, netns=None)
                 gone.append(part)
+            except (DovetailError, ExceptionGroup) as exc:
+                failures.append(exc)
+        if otherwise is not None and isinstance(how, Sweeping):
+            try:
+                how.sweep(core.kernel, otherwise, network=network, valid=valid)
             except (DovetailError, ExceptionGroup) as exc:
                 failures.append(exc)
         if failures:
@@ -203,8 +218,6 @@ class Parts:
     def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
         """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
         core = self._core
-        if isinstance(how, Admitting):
-            self._firewall.refuse_link(part.link)
         if not isinstance(how, Releasing) or not part.link or part.boot_id != core.boot_id:
             return
         with core.locks.try_hold(_link_lock(part.link)) as free:  # else somebody comes, or does this

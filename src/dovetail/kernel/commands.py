@@ -1,4 +1,4 @@
-"""What each mutating verb of the kernel equals as a command line of ``ip``, ``bridge``, ``nft`` or ``sysctl``.
+"""What each mutating verb of the kernel equals as a command line of ``ip``, ``bridge``, ``tc``, ``nft`` or ``sysctl``.
 
 `describe` gives lines that a POSIX shell would run to the same effect; `RecordingKernel` collects
 them, and the trace shows them as the text of a step. Nothing here runs anything.
@@ -7,12 +7,14 @@ them, and the trace shows them as the text of a step. Nothing here runs anything
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from dovetail.kernel.command_line import EMPTY, inside, netns_name, netns_path, shell_line
 from dovetail.kernel.commands_bridges import BRIDGING
 from dovetail.kernel.commands_routing import ROUTING
+from dovetail.kernel.commands_tc import TRAFFIC_CONTROL
 from dovetail.kernel.link_settings import kind_of
+from dovetail.kernel.packet_filter import NftChain, NftRule
 from dovetail.kernel.protocol import Ipvlan, LinkSettings, LinkSpec, Macvlan, Netns, Tap, Vlan, Vrf
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element, ElementValue
@@ -265,6 +267,23 @@ def _iptables(program: str, *args: str) -> list[str]:
     return [shell_line(program, "--wait", *args)]
 
 
+def _iptables_restore(program: str, changes: Mapping[str, Sequence[str]]) -> list[str]:
+    from dovetail.kernel.programs import restore_text
+
+    return [f"{program}-restore --noflush --wait <<'EOF'\n{restore_text(changes)}EOF"]
+
+
+def _nft_delete(rules: Sequence[NftRule], chains: Sequence[NftChain] = ()) -> list[str]:
+    lines = [f"delete rule {_chain_text(rule.chain)} handle {rule.handle}" for rule in rules]
+    lines += [f"flush chain {_chain_text(chain)}" for chain in chains]
+    lines += [f"delete chain {_chain_text(chain)}" for chain in chains]
+    return _nft_apply("\n".join(lines)) if lines else []
+
+
+def _chain_text(chain: NftChain) -> str:
+    return " ".join(chain)
+
+
 def _firewall_cmd(*args: str) -> list[str]:
     return [shell_line("firewall-cmd", *args)]
 
@@ -291,11 +310,14 @@ _WRITERS: dict[str, Callable[..., list[str]]] = {
     "add_address": _add_address,
     "delete_address": _delete_address,
     **ROUTING,
+    **TRAFFIC_CONTROL,
     "set_sysctl": _set_sysctl,
     "nft_apply": _nft_apply,
     "nft_add_elements": _nft_add_elements,
     "nft_delete_elements": _nft_delete_elements,
+    "nft_delete": _nft_delete,
     "iptables": _iptables,
+    "iptables_restore": _iptables_restore,
     "firewall_cmd": _firewall_cmd,
     "flush_conntrack": _flush_conntrack,
 }

@@ -12,6 +12,7 @@ from typing import assert_never
 from dovetail.kernel.attributes import attributes, u16, u32
 from dovetail.kernel.protocol import (
     Dummy,
+    Ifb,
     Ipvlan,
     IpvlanFlag,
     IpvlanMode,
@@ -47,29 +48,24 @@ _IPVLAN_FLAGS: dict[IpvlanFlag, int] = {"bridge": 0, "private": 1, "vepa": 2}
 _MACVLAN_MODE_OF = {number: mode for mode, number in _MACVLAN_MODES.items()}
 _IPVLAN_MODE_OF = {number: mode for mode, number in _IPVLAN_MODES.items()}
 _IPVLAN_FLAG_OF = {number: flag for flag, number in _IPVLAN_FLAGS.items()}
+_KINDS: dict[type[LinkSettings], str] = {
+    Macvlan: "macvlan",
+    Ipvlan: "ipvlan",
+    Vlan: "vlan",
+    Dummy: "dummy",
+    Vrf: "vrf",
+    Tap: "tun",
+    Ifb: "ifb",
+}
 
 
 def kind_of(settings: LinkSettings) -> str:
     """Give the name of its kind (IFLA_INFO_KIND)."""
-    match settings:
-        case Macvlan():
-            return "macvlan"
-        case Ipvlan():
-            return "ipvlan"
-        case Vlan():
-            return "vlan"
-        case Dummy():
-            return "dummy"
-        case Vrf():
-            return "vrf"
-        case Tap():
-            return "tun"
-        case other:
-            assert_never(other)
+    return _KINDS[type(settings)]
 
 
 def written(settings: LinkSettings) -> list[bytes]:
-    """Write the attributes of IFLA_INFO_DATA; a dummy has none, and a tap is not made by a message (see `tun`)."""
+    """Write the attributes of IFLA_INFO_DATA; a dummy and an ifb have none, and a tap is not made by a message (see `tun`)."""
     match settings:
         case Macvlan(mode, length):
             queue = [u32(_IFLA_MACVLAN_BC_QUEUE_LEN, length)] if length else []
@@ -81,7 +77,7 @@ def written(settings: LinkSettings) -> list[bytes]:
             return [u16(_IFLA_VLAN_ID, number)]
         case Vrf(table):
             return [u32(_IFLA_VRF_TABLE, table)]
-        case Dummy() | Tap():
+        case Dummy() | Ifb() | Tap():
             return []
         case other:
             assert_never(other)
@@ -120,6 +116,7 @@ _READERS: dict[str, Callable[[dict[int, bytes]], LinkSettings | None]] = {
     "ipvlan": _ipvlan,
     "vlan": lambda said: Vlan(_number(_U16, said.get(_IFLA_VLAN_ID))),
     "dummy": lambda _: Dummy(),
+    "ifb": lambda _: Ifb(),
     "vrf": lambda said: Vrf(_number(_U32, said.get(_IFLA_VRF_TABLE))),
     "tun": _tap,
 }

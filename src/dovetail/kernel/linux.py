@@ -20,10 +20,11 @@ from dovetail.kernel.deletion import Deletions
 from dovetail.kernel.ifindex import index_of
 from dovetail.kernel.link_refusals import explain_link
 from dovetail.kernel.linux_bridges import LinuxBridges
-from dovetail.kernel.linux_firewall import LinuxFirewall
 from dovetail.kernel.linux_handle import names, row, rows
 from dovetail.kernel.linux_moving import LinuxMoving
+from dovetail.kernel.linux_packet_filter import LinuxPacketFilter
 from dovetail.kernel.linux_routing import LinuxRouting
+from dovetail.kernel.linux_tc import LinuxTc
 from dovetail.kernel.netlink import Message, Refusal
 from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns, Tap
 from dovetail.kernel.train import Operation, Resolve
@@ -44,14 +45,14 @@ class _Rare(TypedDict):
     txqueuelen: int | None
 
 
-class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxFirewall):
+class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxTc, LinuxPacketFilter):
     """Linux, in one network namespace: the calling thread's, or `home` (which must stay open as long)."""
 
     def __init__(self, home: Netns | None = None) -> None:
         self._owns_home = home is None
         super().__init__(netns.present() if home is None else home)
         if self._owns_home:  # threads share this one, and must not each make their own
-            _ = self._deletions, self._table
+            _ = self._deletions, self._table, self._others
 
     @cached_property  # a handle to a sandbox, made for a few messages, mostly does without
     def _deletions(self) -> Deletions:

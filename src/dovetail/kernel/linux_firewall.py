@@ -100,13 +100,6 @@ class LinuxFirewall(LinuxHandle):
                     policies[program] = policy
         return policies
 
-    def iptables_rules(self, program: str) -> list[str]:
-        """List the filter table of this namespace."""
-        from dovetail.kernel.programs import iptables_rules
-
-        with netns.entered(self._home):
-            return iptables_rules(program)
-
     def iptables(self, program: str, *args: str) -> bool:
         """Run ``iptables`` or ``ip6tables`` in this namespace."""
         from dovetail.kernel.programs import iptables

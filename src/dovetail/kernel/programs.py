@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from subprocess import PIPE, Popen, TimeoutExpired
 
 from dovetail.errors import Busy, DovetailError, KernelError, PermissionDenied, Unsupported
@@ -18,11 +19,15 @@ __all__ = [
     "firewalld_zone",
     "has_program",
     "iptables",
+    "iptables_restore",
     "iptables_rules",
     "legacy_policies",
+    "legacy_program",
+    "legacy_tables",
     "nft_apply",
     "nft_check",
     "nft_program",
+    "restore_text",
 ]
 
 _TIMEOUT_S = 60.0
@@ -78,13 +83,44 @@ def iptables(program: str, *args: str) -> bool:
         return False
 
 
-def iptables_rules(program: str) -> list[str]:
-    """List the filter table as ``iptables -S``; empty where the program is missing or refuses."""
+def iptables_rules(program: str, table: str = "filter") -> list[str]:
+    """List a table as ``iptables -S``; empty where the program is missing or refuses."""
     try:
-        status, output, _ = _run([program, "--wait", "-S"], "")
+        status, output, _ = _run([program, "--wait", "-t", table, "-S"], "")
     except FileNotFoundError:
         return []
     return output.splitlines() if status == 0 else []
+
+
+def iptables_restore(program: str, changes: Mapping[str, Sequence[str]]) -> None:
+    """Run ``iptables-restore`` of `program`; see `PacketFilter.iptables_restore`."""
+    name = f"{program}-restore"
+    try:
+        status, _, errors = _run([name, "--noflush", "--wait"], restore_text(changes))
+    except FileNotFoundError as exc:
+        raise Unsupported(f"the program {name} is not installed", hint="install iptables") from exc
+    if status != 0:
+        raise _restore_failure(name, errors)
+
+
+def restore_text(changes: Mapping[str, Sequence[str]]) -> str:
+    """Write what ``iptables-restore`` reads."""
+    return "".join(
+        f"*{table}\n" + "".join(f"{line}\n" for line in lines) + "COMMIT\n"
+        for table, lines in changes.items()
+    )
+
+
+def _restore_failure(name: str, errors: str) -> DovetailError:
+    said = [line.strip() for line in errors.splitlines() if line.strip() and not line.startswith("#")]
+    if "Permission denied" in errors or "Operation not permitted" in errors:
+        return PermissionDenied(f"no permission for `{name}`", hint="it needs CAP_NET_ADMIN: run as root")
+    # the nftables one writes its version in a line of its own first
+    lines = [line for line in said if not re.fullmatch(r"\S+ v[\d.]+ \(\w+\):", line)] or [
+        "it gave no reason"
+    ]
+    first = lines[0].removeprefix(f"{name}: ")
+    return KernelError(f"`{name}` refused: {first}", errno.EINVAL, extack=first)
 
 
 def has_program(name: str) -> bool:
@@ -125,20 +161,29 @@ def legacy_policies(names: Iterable[str]) -> dict[str, bool]:
     """
     policies = {}
     for name in names:
-        try:
-            with open(
-                f"/proc/thread-self/net/{name.replace('tables', '_tables')}_names", encoding="ascii"
-            ) as file:
-                used = "filter" in file.read().split()
-        except FileNotFoundError:
-            continue  # the kernel has none
-        if not used:
+        if "filter" not in legacy_tables(name):
             continue
-        program = name if _is_legacy(name) else f"{name}-legacy"
+        program = legacy_program(name)
         rules = iptables_rules(program)
         if rules:
             policies[program] = "-P FORWARD DROP" in rules
     return policies
+
+
+def legacy_tables(name: str) -> frozenset[str]:
+    """Name the tables of legacy ``iptables`` or ``ip6tables`` in the namespace of the calling thread."""
+    try:
+        with open(
+            f"/proc/thread-self/net/{name.replace('tables', '_tables')}_names", encoding="ascii"
+        ) as file:
+            return frozenset(file.read().split())
+    except FileNotFoundError:  # the kernel has none
+        return frozenset()
+
+
+def legacy_program(name: str) -> str:
+    """Name the program for what legacy iptables made: `name`, where that is it."""
+    return name if _is_legacy(name) else f"{name}-legacy"
 
 
 def _is_legacy(name: str) -> bool:

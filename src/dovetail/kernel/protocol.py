@@ -14,8 +14,10 @@ from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
+from dovetail.kernel.packet_filter import PacketFilter
 from dovetail.kernel.protocol_bridges import BridgePort, BridgeSettings, Bridging, VlanRange
 from dovetail.kernel.protocol_routing import KernelRoute, Routing, Rule
+from dovetail.kernel.protocol_tc import Redirect, Tbf, TrafficControl
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.element import Element
 from dovetail.model.mac import Mac
@@ -24,6 +26,7 @@ __all__ = [
     "BridgePort",
     "BridgeSettings",
     "Dummy",
+    "Ifb",
     "Ipvlan",
     "IpvlanFlag",
     "IpvlanMode",
@@ -35,9 +38,11 @@ __all__ = [
     "Macvlan",
     "MacvlanMode",
     "Netns",
+    "Redirect",
     "Rule",
     "TableState",
     "Tap",
+    "Tbf",
     "Vlan",
     "VlanRange",
     "Vrf",
@@ -113,7 +118,11 @@ class Tap(NamedTuple):
     group: int | None = None
 
 
-LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap
+class Ifb(NamedTuple):
+    """``type ifb``: what is sent on it comes back as received where it came from; it has a queue, which receiving lacks."""
+
+
+LinkSettings: TypeAlias = Macvlan | Ipvlan | Vlan | Dummy | Vrf | Tap | Ifb
 """What the kinds of links that `Kernel.add_link` makes need to know, each."""
 
 
@@ -171,7 +180,7 @@ class TableState(NamedTuple):
     rules: Mapping[str, int]
 
 
-class Kernel(Bridging, Routing, Protocol):
+class Kernel(Bridging, Routing, TrafficControl, PacketFilter, Protocol):
     """Verbs on one network namespace. All need CAP_NET_ADMIN there, except the reading ones."""
 
     # -- namespaces ---------------------------------------------------------------------------
@@ -357,13 +366,6 @@ class Kernel(Bridging, Routing, Protocol):
         A family without such a chain is left out. Where nftables' and the legacy program are used beside each other,
         the other one is there under the name that reaches it (``iptables-legacy``). Read over nfnetlink; a process is
         run only where the legacy one is used.
-        """
-        ...
-
-    def iptables_rules(self, program: str) -> list[str]:
-        """Give the chains and rules of the filter table, a line each as ``iptables -S`` writes them.
-
-        Empty where the program is not installed or refuses.
         """
         ...
 

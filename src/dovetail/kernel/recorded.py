@@ -9,7 +9,8 @@ from typing import Any
 
 from dovetail.errors import AlreadyExists, KernelError, NotFound
 from dovetail.kernel.commands import describe, inside
-from dovetail.kernel.protocol import BridgeSettings, Kernel, KernelRoute, Link, Rule, TableState
+from dovetail.kernel.packet_filter import NftChain
+from dovetail.kernel.protocol import BridgeSettings, Kernel, KernelRoute, Link, Rule, TableState, Tbf
 from dovetail.model.addresses import IPInterface, IPNetwork
 from dovetail.model.element import Element
 
@@ -58,6 +59,8 @@ class Space:
     policy: list[Rule] = field(default_factory=list)
     policy_gone: set[Rule] = field(default_factory=set)
     unreachable: dict[IPNetwork, bool] = field(default_factory=dict)
+    tbfs: dict[str, Tbf | None] = field(default_factory=dict)
+    redirects: dict[str, str | None] = field(default_factory=dict)
     sysctls: dict[str, str] = field(default_factory=dict)
     table: bool | None = None
     state: TableState | None = None
@@ -65,6 +68,8 @@ class Space:
     elements: dict[tuple[str, tuple[object, ...]], Element] = field(default_factory=dict)
     elements_gone: set[Element] = field(default_factory=set)
     rules: dict[str, list[str]] = field(default_factory=dict)
+    chains_gone: set[NftChain] = field(default_factory=set)
+    rules_gone: set[tuple[tuple[str, str], int]] = field(default_factory=set)
 
     def rename(self, name: str, new_name: str) -> None:
         """Note that a bridge or port has another name; an empty one forgets it."""

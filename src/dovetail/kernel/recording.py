@@ -17,7 +17,9 @@ from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpe
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_bridges import RecordingBridges
 from dovetail.kernel.recording_firewall import RecordingFirewall
+from dovetail.kernel.recording_packet_filter import RecordingPacketFilter
 from dovetail.kernel.recording_routing import RecordingRouting
+from dovetail.kernel.recording_tc import RecordingTc
 from dovetail.model.addresses import IPInterface
 from dovetail.model.mac import Mac
 
@@ -34,7 +36,9 @@ _SYSCTL_DEFAULTS = {
 }
 
 
-class RecordingKernel(RecordingBridges, RecordingRouting, RecordingFirewall):
+class RecordingKernel(
+    RecordingBridges, RecordingRouting, RecordingTc, RecordingPacketFilter, RecordingFirewall
+):
     """A `Kernel` that writes commands to `commands` and changes nothing.
 
     fail_at: the n-th mutating verb (counted from 1) raises KernelError instead of being recorded.
@@ -349,6 +353,7 @@ class RecordingKernel(RecordingBridges, RecordingRouting, RecordingFirewall):
         space.addresses = {pair for pair in space.addresses if pair[0] != name}
         space.routes = [route for route in space.routes if route.link != name]
         space.rename(name, "")
+        space.tbfs[name] = space.redirects[name] = None
         if peer is not None:
             self._drop(*peer)
         self._world.parents.pop((inode, name), None)

@@ -18,6 +18,7 @@ class RecordingFirewall(Recorder):
     """Those verbs, recorded.
 
     drop_forward and rules: what `forward_policies` and `iptables_rules` answer at first where there is no base.
+    Rules are listed by program, those of other tables than filter by ``iptables -t nat``.
     bound: (protocol, port) pairs that `port_is_free` denies. others: tables that are not ours. zones: firewalld's.
     programs: those that are installed.
     """
@@ -106,20 +107,24 @@ class RecordingFirewall(Recorder):
         """Answer the base's, or `drop_forward`, as the recording changed them."""
         policies = self._base.forward_policies() if self._base is not None else dict(self.drop_forward)
         for program, rules in self._space.rules.items():
-            for rule in rules:
+            for rule in rules if " " not in program else ():
                 if rule.startswith("-P FORWARD "):
                     policies[program] = rule.endswith("DROP")
         return policies
 
-    def iptables_rules(self, program: str) -> list[str]:
+    def iptables_rules(self, program: str, table: str = "filter") -> list[str]:
         """Answer the base's, or `rules`, as the recording changed them."""
-        recorded = self._space.rules
-        if program not in recorded:
+        recorded, key = self._space.rules, self._key(program, table)
+        if key not in recorded:
             base = self._base
-            recorded[program] = (
-                base.iptables_rules(program) if base is not None else [*self.rules.get(program, ())]
+            recorded[key] = (
+                base.iptables_rules(program, table) if base is not None else [*self.rules.get(key, ())]
             )
-        return [*recorded[program]]
+        return [*recorded[key]]
+
+    @staticmethod
+    def _key(program: str, table: str) -> str:
+        return program if table == "filter" else f"{program} -t {table}"
 
     def iptables(self, program: str, *args: str) -> bool:
         """Record a change."""

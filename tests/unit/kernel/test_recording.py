@@ -10,14 +10,17 @@ from dovetail.kernel.protocol import (
     BridgePort,
     BridgeSettings,
     Dummy,
+    Ifb,
     Ipvlan,
     Kernel,
     KernelRoute,
     LinkSettings,
     LinkSpec,
     Macvlan,
+    Redirect,
     Rule,
     Tap,
+    Tbf,
     Vlan,
     VlanRange,
     Vrf,
@@ -37,7 +40,7 @@ def kernel() -> RecordingKernel:
 
 
 def test_it_has_every_verb_of_the_protocol() -> None:
-    verbs = {name for part in Kernel.__mro__ for name in vars(part) if not name.startswith("_")}
+    verbs = {name for name in dir(Kernel) if not name.startswith("_")}
 
     assert verbs <= set(dir(RecordingKernel))
     assert verbs >= MUTATING
@@ -88,6 +91,32 @@ def test_it_has_every_verb_of_the_protocol() -> None:
             {"prefix_route": False},
             ["ip addr add 10.0.0.2/24 dev b noprefixroute"],
         ),
+        (
+            "add_link",
+            (LinkSpec("i", up=True), Ifb()),
+            {},
+            ["ip link add name i type ifb", "ip link set dev i up"],
+        ),
+        (
+            "set_tbf",
+            ("b", Tbf(1_000_000, 100_000, 125_000)),
+            {},
+            ["tc qdisc replace dev b root handle 1: tbf rate 1000000bps burst 100000 limit 125000"],
+        ),
+        ("delete_tbf", ("b",), {}, ["tc qdisc del dev b root handle 1: tbf"]),
+        (
+            "add_redirect",
+            ("b", "i"),
+            {},
+            [
+                "tc qdisc add dev b ingress",
+                (
+                    "tc filter add dev b parent ffff: protocol all prio 1 u32 match u32 0 0 flowid 1:1"
+                    " action mirred egress redirect dev i"
+                ),
+            ],
+        ),
+        ("delete_redirect", ("b",), {}, ["tc qdisc del dev b ingress"]),
         ("add_route", ("b", Route(destination=ip_network("::/0"))), {}, ["ip -6 route add default dev b"]),
         (
             "add_unreachable",
@@ -561,3 +590,60 @@ def test_over_a_base_it_reads_the_base_and_changes_only_itself(kernel: Recording
     assert kernel.commands == []
     assert kernel.link("a") is not None
     assert KernelRoute(ip_network("10.0.1.0/24"), None, "b") in over.routes()
+
+
+TBF = Tbf(1_000_000, 100_000, 125_000)
+
+
+def test_token_buckets_and_redirects_are_read_back_until_their_links_go(kernel: RecordingKernel) -> None:
+    kernel.add_veth(LinkSpec("v"), LinkSpec("p"))
+    kernel.add_link(LinkSpec("i"), Ifb())
+    kernel.set_tbf("v", TBF)
+    kernel.set_tbf("i", TBF)
+    kernel.add_redirect("v", "i")
+
+    assert kernel.tbfs() == {"v": TBF, "i": TBF}
+    assert kernel.tbfs("v") == {"v": TBF}
+    assert kernel.redirects() == kernel.redirects("v") == [Redirect("v", "i")]
+    with pytest.raises(AlreadyExists):
+        kernel.add_redirect("v", "i")
+
+    kernel.delete_links(["i"])
+    assert kernel.tbfs() == {"v": TBF}
+    assert kernel.redirects() == [Redirect("v", "")]
+
+    kernel.delete_links(["p"])
+    assert kernel.tbfs() == {}
+    assert kernel.redirects() == []
+
+
+def test_traffic_control_that_is_not_there_is_deleted_without_a_command(kernel: RecordingKernel) -> None:
+    kernel.add_bridge("b")
+    kernel.commands.clear()
+
+    for name in ("b", "nowhere"):
+        kernel.delete_tbf(name)
+        kernel.delete_redirect(name)
+
+    assert kernel.commands == []
+    for act in (lambda: kernel.set_tbf("nowhere", TBF), lambda: kernel.add_redirect("b", "nowhere")):
+        with pytest.raises(NotFound):
+            act()
+
+
+def test_traffic_control_of_the_base_shows_through_what_is_recorded() -> None:
+    base = RecordingKernel()
+    base.add_bridge("b")
+    base.add_link(LinkSpec("i"), Ifb())
+    base.set_tbf("b", TBF)
+    base.add_redirect("b", "i")
+    kernel = RecordingKernel(base)
+
+    assert kernel.tbfs("b") == {"b": TBF}
+    assert kernel.redirects() == [Redirect("b", "i")]
+    kernel.delete_tbf("b")
+    kernel.delete_redirect("b")
+
+    assert kernel.tbfs() == {}
+    assert kernel.redirects("b") == []
+    assert base.tbfs() == {"b": TBF}

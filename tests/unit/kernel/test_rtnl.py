@@ -14,7 +14,7 @@ from pyroute2.netlink.rtnl.ifinfmsg.plugins.ipvlan import ipvlan
 
 from dovetail.kernel import rtnl
 from dovetail.kernel.netlink import Message
-from dovetail.kernel.protocol import Dummy, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Tap, Vlan, Vrf
+from dovetail.kernel.protocol import Dummy, Ifb, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Tap, Vlan, Vrf
 from dovetail.kernel.rtnl import AddressRow
 from dovetail.model.mac import Mac
 
@@ -132,6 +132,7 @@ KINDS: list[tuple[LinkSettings, str, dict[str, Any]]] = [
     (Ipvlan("l3s", "vepa"), "ipvlan", {"IFLA_IPVLAN_MODE": 2, "IFLA_IPVLAN_FLAGS": 2}),
     (Vlan(4094), "vlan", {"IFLA_VLAN_ID": 4094}),
     (Dummy(), "dummy", {}),
+    (Ifb(), "ifb", {}),
     (Macvlan("bridge", 500), "macvlan", {"IFLA_MACVLAN_MODE": "bridge", "IFLA_MACVLAN_BC_QUEUE_LEN": 500}),
     (Vrf(1000), "vrf", {"IFLA_VRF_TABLE": 1000}),
 ]

@@ -9,10 +9,15 @@ from dovetail.cni.plugins.call import Call, Plugin
 __all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 
 PLUGINS: dict[str, str] = {
+    "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
     "dovetail": "dovetail:DovetailPlugin",
+    "firewall": "firewall:FirewallPlugin",
+    "host-local": "host_local:HostLocalPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "portmap": "portmap:PortmapPlugin",
     "sbr": "sbr:SbrPlugin",
+    "static": "static:StaticPlugin",
     "tuning": "tuning:TuningPlugin",
 }
 """Type, and where it is in this package."""

@@ -1,19 +1,17 @@
-"""Type ``bridge``: a port of a Linux bridge, which is made when it is missing.
-
-Keys: bridge, isGateway, isDefaultGateway, forceAddress, ipMasq, mtu, hairpinMode, promiscMode, enabledad,
-disableContainerInterface, portIsolation, ipam, dns. Capabilities: mac.
-"""
+"""Type ``bridge``: a port of a Linux bridge, which is made when it is missing."""
 
 from __future__ import annotations
 
 from ipaddress import ip_interface
+from typing import Annotated, ClassVar
 
 import msgspec
 
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
-from dovetail.cni.plugins.interface_plugin import InterfacePlugin
+from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
 from dovetail.cni.spec.result import IP, Result
 from dovetail.engine.engine import endpoint_id
 from dovetail.kernel.protocol import Netns
@@ -25,50 +23,58 @@ from dovetail.model.names import check_ifname, port_link
 
 __all__ = ["BridgePlugin"]
 
-_ARGS = (
-    "IP",
-    "MAC",
-    "GATEWAY",
-    "K8S_POD_NAMESPACE",
-    "K8S_POD_NAME",
-    "K8S_POD_INFRA_CONTAINER_ID",
-    "K8S_POD_UID",
-)
-_BRIDGE = "cni0"
+_ARGS = ("MAC",)
+
+
+class BridgeConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``bridge``."""
+
+    bridge: Annotated[str, "the bridge's name; made where it is missing, and kept"] = "cni0"
+    is_gateway: Annotated[bool, "the bridge gets the gateway's address, and the host forwards"] = False
+    is_default_gateway: Annotated[bool, "so, and the container's default routes lead there"] = False
+    force_address: Annotated[bool, "the gateway's address replaces another one of the bridge"] = False
+    ip_masq: Annotated[bool, "what leaves the container's subnet takes the host's address"] = False
+    mtu: Annotated[int, "of the pair, and of a bridge that is made; 0 is the kernel's default"] = 0
+    hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
+    promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
+    enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
+    disable_container_interface: Annotated[bool, "leave the container's interface down"] = False
+    port_isolation: Annotated[bool, "the container does not reach others that have this too"] = False
 
 
 class BridgePlugin(InterfacePlugin):
     """A thin parser over `drivers.bridge_port`."""
 
     kind = "bridge"
+    conf = BridgeConf
+    capabilities: ClassVar = {"mac": "the MAC of the container's interface"}
 
     def read(self, call: Call) -> None:
         """Refuse what cannot be: hairpin on a port of a promiscuous bridge, an address on an interface that stays down."""
-        config = call.config
+        conf = read_conf(call.config, BridgeConf)
         check_args(call.environment.args, _ARGS)
-        check_ifname(config.text("bridge") or _BRIDGE, where="$.bridge")
-        if config.boolean("hairpinMode") and config.boolean("promiscMode"):
+        check_ifname(conf.bridge, where="$.bridge")
+        if conf.hairpin_mode and conf.promisc_mode:
             raise CniError(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time")
-        if config.boolean("disableContainerInterface") and config.object("ipam").text("type"):
+        if conf.disable_container_interface and call.config.object("ipam").text("type"):
             raise CniError(
                 INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
             )
 
     def detail(self, call: Call, ipam: Result, netns: Netns) -> BridgePort:
         """Put the port together."""
-        config = call.config
-        is_default = config.boolean("isDefaultGateway")
-        is_gateway = is_default or config.boolean("isGateway")
-        ips = [_with_gateway(ip) for ip in ipam.ips] if is_gateway else list(ipam.ips)
+        conf = read_conf(call.config, BridgeConf)
+        is_gateway = conf.is_default_gateway or conf.is_gateway
+        ips = _ips(call, ipam)
         mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
         return BridgePort(
-            bridge=config.text("bridge") or _BRIDGE,
+            bridge=conf.bridge,
             port=port_link(endpoint_id(call.owner)),
             attachment=Attachment(
                 ifname=call.environment.ifname,
                 mac=Mac(mac) if mac else None,
                 addresses=tuple(ip.address for ip in ips),
-                routes=(*ipam.routes, *_defaults(ips, ipam.routes)) if is_default else ipam.routes,
+                routes=by_gateways(self.routes(call, ipam), ips),
                 sandbox=call.environment.netns,
             ),
             gateways=tuple(
@@ -76,38 +82,49 @@ class BridgePlugin(InterfacePlugin):
             )
             if is_gateway
             else (),
-            force_address=config.boolean("forceAddress"),
+            force_address=conf.force_address,
             forwards=is_gateway,
-            mtu=config.integer("mtu"),
-            hairpin=config.boolean("hairpinMode"),
-            isolated=config.boolean("portIsolation"),
-            promiscuous=config.boolean("promiscMode"),
-            up=not config.boolean("disableContainerInterface"),
-            dad=config.boolean("enabledad"),
-            masquerade=config.boolean("ipMasq"),
+            mtu=conf.mtu,
+            hairpin=conf.hairpin_mode,
+            isolated=conf.port_isolation,
+            promiscuous=conf.promisc_mode,
+            up=not conf.disable_container_interface,
+            dad=conf.enabledad,
+            masquerade=conf.ip_masq,
         )
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
         """Say the gateways that the bridge was given where IPAM named none."""
-        if call.config.boolean("isDefaultGateway") or call.config.boolean("isGateway"):
-            ipam = msgspec.structs.replace(ipam, ips=tuple(_with_gateway(ip) for ip in ipam.ips))
-        return super().result(call, ipam, attachment)
+        return super().result(call, msgspec.structs.replace(ipam, ips=tuple(_ips(call, ipam))), attachment)
+
+    def routes(self, call: Call, ipam: Result) -> tuple[Route, ...]:
+        """Add the default routes that were asked for."""
+        if not read_conf(call.config, BridgeConf).is_default_gateway:
+            return ipam.routes
+        return (*ipam.routes, *_defaults(_ips(call, ipam), ipam.routes))
 
     def expected(self, call: Call, result: Result, netns: Netns) -> BridgePort:
         """Say what the result of another program's bridge plugin names: its bridge, and its port."""
-        detail = self.detail(call, msgspec.structs.replace(result, routes=result.routes), netns)
+        detail = self.detail(call, result, netns)
         outer = [one.name for one in result.interfaces if not one.sandbox]
         inner = result.inner(call.environment.ifname)
         attachment = msgspec.structs.replace(
             detail.attachment,
             mac=Mac(inner.mac) if inner is not None and inner.mac else None,
-            routes=result.routes,
+            routes=by_gateways(result.routes, result.ips),
         )
         return msgspec.structs.replace(detail, port=outer[-1] if outer else "", attachment=attachment)
 
     def remains(self, call: Call, netns: Netns | None) -> BridgePort:
         """Say what the reference plugin leaves to find: an interface in the sandbox."""
         return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
+
+
+def _ips(call: Call, ipam: Result) -> list[IP]:
+    """Give the addresses, with the bridge's for their gateways where it is one."""
+    conf = read_conf(call.config, BridgeConf)
+    is_gateway = conf.is_default_gateway or conf.is_gateway
+    return [_with_gateway(ip) for ip in ipam.ips] if is_gateway else list(ipam.ips)
 
 
 def _with_gateway(ip: IP) -> IP:

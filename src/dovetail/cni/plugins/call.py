@@ -5,7 +5,9 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
+from typing import ClassVar
 
+from dovetail.cni.conf import Conf
 from dovetail.cni.environment import Environment
 from dovetail.cni.errors import DIFFERS, INVALID_CONFIG, CniError
 from dovetail.cni.folded import Folded
@@ -96,7 +98,14 @@ class Call:
 
 
 class Plugin(ABC):
-    """One plugin type over the engine."""
+    """One plugin type over the engine.
+
+    conf: its keys, in the object `where`. capabilities: what a runtime may give it, and what that does.
+    """
+
+    conf: ClassVar[type[Conf]] = Conf
+    where: ClassVar[str] = "$"
+    capabilities: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterable
 from contextlib import ExitStack
 from typing import Any, ClassVar
 
@@ -14,10 +15,13 @@ from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Netns
-from dovetail.model.attachment import Attachment
+from dovetail.model.addresses import IPAddress
+from dovetail.model.attachment import Attachment, Route
 from dovetail.model.mac import Mac
 
-__all__ = ["InterfacePlugin"]
+__all__ = ["InterfacePlugin", "by_gateways"]
+
+_SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
 
 
 class InterfacePlugin(Plugin):
@@ -82,9 +86,13 @@ class InterfacePlugin(Plugin):
         return Result(
             interfaces=(*outer, inner),
             ips=tuple(IP(address=ip.address, gateway=ip.gateway, interface=len(outer)) for ip in ipam.ips),
-            routes=attachment.routes,
+            routes=self.routes(call, ipam),
             dns=call.dns if call.dns.nameservers or call.dns.search or call.dns.domain else ipam.dns,
         )
+
+    def routes(self, call: Call, ipam: Result) -> tuple[Route, ...]:
+        """Give the routes of the result: those of IPAM, and what the plugin adds."""
+        return ipam.routes
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
@@ -154,3 +162,20 @@ class InterfacePlugin(Plugin):
         if self.needs_addresses and call.environment.command != "DEL":
             raise CniError(INVALID_CONFIG, "$.ipam.type: missing", f"{self.kind} needs an IPAM plugin")
         return None
+
+
+def by_gateways(routes: Iterable[Route], ips: Iterable[IP]) -> tuple[Route, ...]:
+    """Give `routes` as they go into the kernel: one that names no gateway leads by the first of its family.
+
+    Source: ConfigureIface of the reference plugins (``pkg/ipam/ipam_linux.go``). One whose scope is the link stays on it.
+    """
+    first: dict[int, IPAddress] = {}
+    for ip in ips:
+        if ip.gateway is not None:
+            first.setdefault(ip.gateway.version, ip.gateway)
+    return tuple(
+        msgspec.structs.replace(route, gateway=first.get(route.destination.version))
+        if route.gateway is None and route.scope != _SCOPE_LINK
+        else route
+        for route in routes
+    )

@@ -51,6 +51,11 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     dns: DNS = DNS()
 
+    @property
+    def outer(self) -> str:
+        """Name the outermost interface of the host: the bridge, or the host's end of a pair; empty where there is none."""
+        return next((one.name for one in self.interfaces if not one.sandbox), "")
+
     def inner(self, ifname: str) -> Interface | None:
         """Give the sandbox's interface of that name."""
         return next((one for one in self.interfaces if one.sandbox and one.name == ifname), None)

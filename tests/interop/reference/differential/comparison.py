@@ -31,7 +31,10 @@ class Difference:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A row of the table of differences; `plugins` has types and cases, both kinds of pattern are of the shell's."""
+    """A row of the table of differences; `plugins` has types and cases, with ! those it is not about.
+
+    `patterns` are of the shell's kind, for a path or for ``PATH go VALUE ours VALUE``.
+    """
 
     plugins: frozenset[str]
     patterns: tuple[str, ...]
@@ -39,11 +42,19 @@ class Allowed:
 
     def concerns(self, case: Case) -> bool:
         """Say whether it is about this case, or about its plugin."""
-        return any(fnmatchcase(name, one) for name in (case.plugin, str(case)) for one in self.plugins)
+
+        def among(patterns: Iterable[str]) -> bool:
+            return any(fnmatchcase(name, one) for name in (case.plugin, str(case)) for one in patterns)
+
+        excluded = [one[1:] for one in self.plugins if one.startswith("!")]
+        return among(self.plugins) and not among(excluded)
 
     def covers(self, case: Case, difference: Difference) -> bool:
         """Say whether it explains this difference."""
-        return self.concerns(case) and any(fnmatchcase(difference.path, one) for one in self.patterns)
+        values = f"{difference.path} go {_shown(difference.go)} ours {_shown(difference.ours)}"
+        return self.concerns(case) and any(
+            fnmatchcase(text, one) for text in (difference.path, values) for one in self.patterns
+        )
 
 
 def compare(

@@ -9,9 +9,11 @@ import json
 import os
 import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,8 @@ from differential.kernel_state import run
 from differential.libcni import Attachment, PluginError, Runtime, at_least
 from differential.normal_form import HOST, WITHOUT_PEER, Flat, Names, normal_form, result_form
 
+OUR_TABLE = ("inet", "dovetail")
+STORE = "/var/lib/dovetail/dovetail.db"
 _POINTER = re.compile(r"\b0xc0[0-9a-f]{8}\b")  # Go writes some where it means a value
 _FIXED = "lo up0 up1 02:00:00:00:00:01 02:00:00:00:00:03"
 # Without probes duplicate address detection ends at once, and a case takes no second longer for each family.
@@ -115,11 +119,14 @@ class HostProcess:
             if os.path.ismount(f"/run/netns/{name}"):
                 run("ip", "netns", "del", name)
             Path(f"/run/netns/{name}").unlink(missing_ok=True)  # sbr makes a file of that name to lock it
-        for table in self._tables() - self._tables(self._baseline_state["nft"]):
+        for table in self._tables() - self._tables(self._baseline_state["nft"]) - {OUR_TABLE}:
             run("nft", "delete", "table", *table)
         self._shell("rm -rf /var/lib/cni /run/cni /run/case /etc/cni/tuning")
         deadline = time.monotonic() + 3
         while left := self._restore():
+            if _empty_table_of_ours(left):  # it stays for the next network
+                self._remember()
+                return {}
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)  # what was in a namespace goes when the kernel gets to it
@@ -181,7 +188,7 @@ class CaseRun:
                     self._command(verb, rest)
         finally:
             left = self._host.clean(self._containers)
-        return {"steps": steps, "left": left}
+        return {"steps": steps, "left": left, "endpoints": _endpoints()}
 
     @staticmethod
     def _label(step: str, steps: list[tuple[str, Flat]]) -> str:
@@ -246,6 +253,20 @@ class CaseRun:
             if time.monotonic() > deadline:
                 raise RuntimeError("the links of a namespace that is gone are still there")
             time.sleep(0.01)
+
+
+def _empty_table_of_ours(left: Flat) -> bool:
+    base = f"{HOST}/nft {' '.join(OUR_TABLE)}"
+    elements = [path for path, value in left.items() if value is True and path != f"{base}/table"]
+    return all(path.startswith(base) for path in left) and not elements
+
+
+def _endpoints() -> list[str]:
+    """Give the ids of the endpoints that dovetail keeps, read past its own code."""
+    if not os.path.exists(STORE):
+        return []
+    with closing(sqlite3.connect(STORE)) as database:
+        return [identifier for (identifier,) in database.execute("SELECT id FROM endpoints")]
 
 
 def _settle_at_once() -> None:

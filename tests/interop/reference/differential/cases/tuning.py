@@ -48,8 +48,8 @@ CASES = [
     _case("sysctl-number", {"sysctl": {"net.ipv4.conf.all.log_martians": 1}}, steps=FAILS),
     _case("sysctl-of-configuration", {"args": {"cni": {"sysctl": {"net.core.somaxconn": "400"}}}}),
     _case("mac", {"mac": MAC}),
-    _case("mac-of-args", args=f"MAC={MAC}"),
-    _case("mac-of-args-ignored", args=f"IgnoreUnknown=1;MAC={MAC};K8S_POD_NAME=one"),
+    _case("mac-of-args", args=f"IgnoreUnknown=1;MAC={MAC}"),
+    _case("mac-of-args-and-others", args=f"IgnoreUnknown=1;MAC={MAC};K8S_POD_NAME=one"),
     _case("mac-of-configuration", {"args": {"cni": {"mac": MAC}}}),
     _case("mac-of-capabilities", {"capabilities": {"mac": True}}, capabilities={"mac": MAC}),
     _case(

@@ -1,0 +1,65 @@
+"""Type ``host-local``: addresses of this host, in the files of the reference plugin.
+
+Keys of ``ipam``: subnet, rangeStart, rangeEnd, gateway, ranges, routes, dataDir, resolvConf. Capabilities: ips, ipRanges.
+"""
+
+from __future__ import annotations
+
+from dovetail.cni.errors import NOT_AVAILABLE, CniError
+from dovetail.cni.plugins.call import Call, Plugin, refuse
+from dovetail.cni.plugins.ipam_config import HostLocalConfig, data_dir, read_host_local
+from dovetail.cni.spec.result import IP, Result
+from dovetail.errors import DovetailError, NotFound, one_sentence
+from dovetail.ipam.host_local_parts import HostLocalAddresses
+from dovetail.kernel.protocol import Netns
+
+__all__ = ["HostLocalPlugin"]
+
+_KIND = "host-local"
+
+
+class HostLocalPlugin(Plugin):
+    """A thin parser over `ipam.host_local`."""
+
+    def add(self, call: Call, netns: Netns) -> Result:
+        """Take addresses."""
+        config = _read(call)
+        wanted = HostLocalAddresses(
+            data_dir=config.data_dir, range_sets=config.range_sets, requested=config.requested
+        )
+        made = self.engine.parts.add(_KIND, call.owner, wanted, netns=netns, path=call.environment.netns)
+        ips = tuple(IP(address=one.address, gateway=one.gateway) for one in made.given)
+        return Result(ips=ips, routes=config.routes, dns=config.dns)
+
+    def delete(self, call: Call, netns: Netns | None) -> None:
+        """Give them back, whoever took them."""
+        otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
+        self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
+
+    def check(self, call: Call, netns: Netns) -> None:
+        """Compare the files with the part, or say that the container has none."""
+        try:
+            differences = self.engine.parts.check(_KIND, call.owner, netns=netns)
+        except NotFound:
+            otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
+            differences = self.engine.parts.check(_KIND, call.owner, netns=netns, otherwise=otherwise)
+        refuse(differences)
+
+    def gc(self, call: Call) -> None:
+        """Give back what the runtime's attachments do not have."""
+        if call.valid is not None:
+            otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
+            self.engine.parts.collect(_KIND, call.name, call.valid, otherwise=otherwise)
+
+    def status(self, call: Call) -> None:
+        """Raise code 50 where no address is left."""
+        config = _read(call)
+        wanted = HostLocalAddresses(data_dir=config.data_dir, range_sets=config.range_sets)
+        try:
+            self.engine.parts.require(_KIND, call.name, wanted)
+        except DovetailError as exc:
+            raise CniError(NOT_AVAILABLE, one_sentence(exc)) from exc
+
+
+def _read(call: Call) -> HostLocalConfig:
+    return read_host_local(call.config, version=call.version, args=call.environment.args)
