@@ -1,10 +1,10 @@
-"""Type ``sbr``: what is sent from the interface's addresses is routed by tables of their own.
-
-Keys: table, gateways, addSourceHints.
-"""
+"""Type ``sbr``: what is sent from the interface's addresses is routed by tables of their own."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
@@ -18,10 +18,24 @@ __all__ = ["SbrPlugin"]
 _TABLE_MAX = 2**32 - 1  # RTA_TABLE is a u32, include/uapi/linux/rtnetlink.h
 
 
+class SbrConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``sbr``."""
+
+    table: Annotated[
+        int,
+        "a table whose routes somebody else makes: there are rules that lead to it, and no route is moved",
+    ] = 0
+    gateways: Annotated[tuple[str, ...], "where the default routes of the tables lead, one a family"] = ()
+    add_source_hints: Annotated[
+        bool, "the routes stay in the main table too, and say which address to send from"
+    ] = False
+
+
 class SbrPlugin(ChainedPlugin):
     """A thin parser over `features.source_routing`."""
 
     kind = "sbr"
+    conf = SbrConf
 
     def read(self, call: Call) -> None:
         """Refuse a table that cannot be, and a second gateway of a family."""
@@ -51,7 +65,7 @@ class SbrPlugin(ChainedPlugin):
             ifname=ifname,
             sources=tuple(sources),
             table=_table(call),
-            source_hints=call.config.boolean("addSourceHints"),
+            source_hints=read_conf(call.config, SbrConf).add_source_hints,
         )
 
     def remains(self, call: Call, result: Result | None, netns: Netns | None) -> SourceRouting:
@@ -63,7 +77,7 @@ class SbrPlugin(ChainedPlugin):
 
 
 def _table(call: Call) -> int:
-    table = call.config.integer("table")
+    table = read_conf(call.config, SbrConf).table
     if not 0 <= table <= _TABLE_MAX:
         raise CniError(
             INVALID_CONFIG, f"$.table: {table} is not the number of a routing table, 1 to {_TABLE_MAX}"
@@ -73,7 +87,7 @@ def _table(call: Call) -> int:
 
 def _gateways(call: Call) -> dict[int, IPAddress]:
     found: dict[int, IPAddress] = {}
-    for text in call.config.texts("gateways"):
+    for text in read_conf(call.config, SbrConf).gateways:
         gateway = parse_address(text, where="$.gateways")
         if gateway.version in found:
             raise CniError(

@@ -1,19 +1,18 @@
-"""Type ``tuning``: change what the plugin before made, and settings of the container's namespace.
-
-Keys: sysctl, mac, promisc, mtu, txQLen, allmulti, dataDir; all but the last in ``args.cni`` too. Capabilities: mac.
-"""
+"""Type ``tuning``: change what the plugin before made, and settings of the container's namespace."""
 
 from __future__ import annotations
 
 import json
 import re
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import msgspec
 
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, CniError
+from dovetail.cni.folded import Folded
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
 from dovetail.cni.spec.result import Interface, Result
@@ -25,14 +24,30 @@ from dovetail.model.tuning import Tuning
 __all__ = ["TuningPlugin"]
 
 _ARGS = ("IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
-_DATA_DIR = "/run/cni/tuning"
 _NUMBER_MAX = 2**31 - 1
+
+
+class TuningConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``tuning``; all but dataDir may be in ``args.cni`` too, and come before these."""
+
+    sysctl: Annotated[
+        dict[str, str],
+        "settings below net by name, with dots or slashes; `IFNAME` stands for the interface's name",
+    ] = msgspec.field(default_factory=dict)
+    mac: Annotated[str, "the interface's MAC address"] = ""
+    promisc: Annotated[bool, "the interface takes frames to any address"] = False
+    mtu: Annotated[int, "the interface's MTU; 0 leaves it"] = 0
+    allmulti: Annotated[bool | None, "the interface takes frames to any group, or does not"] = None
+    tx_q_len: Annotated[int | None, "how many packets wait on the interface"] = None
+    data_dir: Annotated[str, "where it is kept what the interface was, for DEL"] = "/run/cni/tuning"
 
 
 class TuningPlugin(ChainedPlugin):
     """A thin parser over `features.tuning`."""
 
     kind = "tuning"
+    conf = TuningConf
+    capabilities: ClassVar = {"mac": "the interface's MAC address, in place of the configuration's"}
     allowlist: ClassVar[Path] = Path("/etc/cni/tuning/allowlist.conf")
     """Regular expressions, a line each: where the file is, a sysctl's key, as it is written, must match one."""
 
@@ -94,12 +109,14 @@ class TuningPlugin(ChainedPlugin):
 
 def _tuning(call: Call) -> Tuning:
     check_args(call.environment.args, _ARGS)
-    config, for_cni, ifname = call.config, call.cni_args, call.environment.ifname
+    conf = _over(read_conf(call.config, TuningConf), call.cni_args)
+    ifname = call.environment.ifname
+    # args.cni comes before the runtime's, that before CNI_ARGS, and the configuration last
     mac = (
-        for_cni.text("mac")
+        call.cni_args.text("mac")
         or call.runtime.text("mac")
         or call.environment.args.get("MAC", "")
-        or config.text("mac")
+        or conf.mac
     )
     sysctls: dict[str, str] = {}
     for key, value in _sysctls(call).items():
@@ -107,30 +124,33 @@ def _tuning(call: Call) -> Tuning:
         if path in sysctls:
             raise _twice(key)
         sysctls[path] = value
-    promisc, allmulti = (for_cni if key in for_cni else config for key in ("promisc", "allmulti"))
-    queue = _number(call, "txQLen")
     return Tuning(
         ifname=ifname,
         sysctls=sysctls,
         mac=Mac(mac) if mac else None,
-        mtu=_number(call, "mtu") or 0,
-        promisc=promisc.boolean("promisc"),
-        allmulti=allmulti.boolean("allmulti") if "allmulti" in allmulti else None,
-        tx_queue_length=queue,
+        mtu=_number("mtu", conf.mtu),
+        promisc=conf.promisc,
+        allmulti=conf.allmulti,
+        tx_queue_length=None if conf.tx_q_len is None else _number("txQLen", conf.tx_q_len),
         data_dir=_data_dir(call),
     )
 
 
-def _number(call: Call, key: str) -> int | None:
-    source = call.cni_args if key in call.cni_args else call.config
-    value = source.integer(key) if key in source else None
-    if value is not None and not 0 <= value <= _NUMBER_MAX:
+def _over(conf: TuningConf, args: Folded) -> TuningConf:
+    """Put what ``args.cni`` says in place of the configuration's values."""
+    given = read_conf(args, TuningConf)
+    said = (field for field in msgspec.structs.fields(TuningConf) if field.encode_name in args)
+    return msgspec.structs.replace(conf, **{field.name: getattr(given, field.name) for field in said})
+
+
+def _number(key: str, value: int) -> int:
+    if not 0 <= value <= _NUMBER_MAX:
         raise CniError(INVALID_CONFIG, f"$.{key}: {value} is not a number from 0 to {_NUMBER_MAX}")
     return value
 
 
 def _data_dir(call: Call) -> str:
-    directory = call.config.text("dataDir") or _DATA_DIR
+    directory = read_conf(call.config, TuningConf).data_dir or TuningConf().data_dir
     if not directory.startswith("/") or "\0" in directory:
         raise CniError(INVALID_CONFIG, f"$.dataDir: {directory!r} is not an absolute path")
     return directory
