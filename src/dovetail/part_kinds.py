@@ -21,6 +21,7 @@ _PLACES = {
     "portmap": "features.published:PublishedParts",
     "sbr": "features.source_routing:SourceRoutings",
     "tuning": "features.tuning:Tunings",
+    "vrf": "features.vrf_port:VrfPorts",
 }
 
 

@@ -19,6 +19,7 @@ PLUGINS: dict[str, str] = {
     "sbr": "sbr:SbrPlugin",
     "static": "static:StaticPlugin",
     "tuning": "tuning:TuningPlugin",
+    "vrf": "vrf:VrfPlugin",
 }
 """Type, and where it is in this package."""
 
