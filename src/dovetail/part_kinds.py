@@ -24,6 +24,7 @@ _PLACES = {
     "ptp": "drivers.ptp_pair:PtpPairs",
     "sbr": "features.source_routing:SourceRoutings",
     "tuning": "features.tuning:Tunings",
+    "vrf": "features.vrf_port:VrfPorts",
 }
 
 

@@ -20,6 +20,7 @@ PLUGINS: dict[str, str] = {
     "static": "static:StaticPlugin",
     "sbr": "sbr:SbrPlugin",
     "tuning": "tuning:TuningPlugin",
+    "vrf": "vrf:VrfPlugin",
 }
 """Type, and where it is in this package."""
 
