@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, IO_FAILURE, TRY_AGAIN, CniError
+from dovetail.cni.executables import is_ours
 from dovetail.cni.folded import Folded
 from dovetail.cni.plugins import Call, Plugin, plugin_type
 from dovetail.cni.spec.registry import parse
@@ -26,7 +27,6 @@ from dovetail.kernel.protocol import Netns
 
 __all__ = ["Delegate", "find_plugin"]
 
-_SETTINGS = ".dovetail"  # beside our own executables, see install.py
 _TIMEOUT_S = 60.0
 _SHOWN = 400
 
@@ -39,7 +39,7 @@ class Delegate:
         self._call = call
         self.kind = kind
         self._path = find_plugin(kind, call.environ.get("CNI_PATH", ""))
-        ours = plugin_type(kind) if not self._path or _is_ours(self._path) else None
+        ours = plugin_type(kind) if not self._path or is_ours(self._path) else None
         self._ours: Plugin | None = ours(engine) if ours is not None else None
         if self._ours is None and not self._path:
             raise CniError(
@@ -143,10 +143,6 @@ def find_plugin(kind: str, cni_path: str) -> str:
         if os.path.isfile(path):
             return path
     return ""
-
-
-def _is_ours(path: str) -> bool:
-    return os.path.isfile(os.path.join(os.path.dirname(path), _SETTINGS))
 
 
 def _document(kind: str, verb: str, stdout: bytes) -> Any:
