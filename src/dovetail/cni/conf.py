@@ -67,6 +67,8 @@ def _reader(accepted: Any) -> _Read:
         return functools.partial(_choice, known=get_args(accepted))
     if accepted in _PLAIN:
         return _PLAIN[accepted]
+    if accepted == int | Literal["auto"]:
+        return _number_or_auto
     if type(None) in get_args(accepted):
         return _reader(next(one for one in get_args(accepted) if one is not type(None)))
     raise TypeError(accepted)
@@ -79,6 +81,10 @@ _PLAIN: dict[Any, _Read] = {
     tuple[str, ...]: Folded.texts,
     dict[str, str]: Folded.strings,
 }
+
+
+def _number_or_auto(config: Folded, key: str) -> int | str:
+    return "auto" if config.is_word(key, "auto") else config.integer(key)
 
 
 def _choice(config: Folded, key: str, *, known: tuple[str, ...]) -> str:
@@ -94,6 +100,7 @@ def _words(accepted: Any) -> str:
 
 
 _WORDS: dict[Any, str] = {
+    int | Literal["auto"]: "a whole number, or `auto`",
     str: "text",
     bool: "true or false",
     int: "a whole number",

@@ -43,6 +43,10 @@ class Folded:
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a whole number")
         return int(value) if isinstance(value, float) else self._typed(key, int, 0)
 
+    def is_word(self, key: str, word: str) -> bool:
+        """Say whether the value is `word`, where another type is expected otherwise."""
+        return bool(self._items.get(key.lower()) == word)
+
     def boolean(self, key: str) -> bool:
         """Give true or false, false where it is missing or null."""
         value: bool = self._typed(key, bool, False)

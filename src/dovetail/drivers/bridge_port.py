@@ -13,12 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from ipaddress import ip_network
 from typing import Literal
 
 import msgspec
 
-from dovetail.drivers import sandbox_end
+from dovetail.drivers import attachment_link, sandbox_end
 from dovetail.drivers.forwarding import let_host_forward
 from dovetail.errors import AlreadyExists, Conflict, KernelError, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
@@ -27,8 +26,8 @@ from dovetail.model.attachment import HostInterface
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
+from dovetail.model.leaving import leaving
 from dovetail.model.mac import Mac
-from dovetail.model.names import derive_id, link_alias
 
 __all__ = ["BridgePorts"]
 
@@ -64,29 +63,26 @@ class BridgePorts:
         bridge = self._bridge(kernel, detail, undo)
         attachment = msgspec.structs.replace(
             detail.attachment,
-            mac=detail.attachment.mac or _mac(detail, owner),
+            mac=detail.attachment.mac
+            or attachment_link.mac_of(detail.bridge, detail.attachment.addresses, owner),
             mtu=detail.mtu or _DEFAULT_MTU,
-        )
-        alias = link_alias(
-            store_id, "attachment", derive_id(owner.face, owner.network, owner.container, owner.ifname)
         )
         end = LinkSpec(
             detail.port,
-            mac=_port_mac(owner),
+            mac=attachment_link.port_mac(owner),
             mtu=detail.mtu,
             master=detail.bridge,
             hairpin=detail.hairpin,
             isolated=detail.isolated,
-            alias=alias,
+            alias=attachment_link.alias_of(owner, store_id),
             up=True,
         )
         peer = LinkSpec(attachment.ifname, mac=attachment.mac, mtu=detail.mtu, netns=netns)
-        undo.callback(kernel.delete_links, [detail.port])  # the name can only be this attachment's
         try:
-            kernel.add_veth(end, peer)
+            attachment_link.add_pair(kernel, end, peer, owner, undo)
         except NotFound:  # the bridge went with its last port a moment ago
             bridge = self._bridge(kernel, detail, undo)
-            kernel.add_veth(end, peer)
+            attachment_link.add_pair(kernel, end, peer, owner, undo)
         if detail.up:
             with kernel.inside(netns) as inner:
                 sandbox_end.configure(inner, attachment, loopback=False, dad=detail.dad)
@@ -101,10 +97,9 @@ class BridgePorts:
     def unmake(self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None) -> None:
         """Delete the pair: by the host's end, or where another program made it by the sandbox's."""
         if detail.port:
-            kernel.delete_links([detail.port])
+            attachment_link.delete_port(kernel, detail.port, owner)
         elif netns is not None:
-            with kernel.inside(netns) as inner:
-                inner.delete_links([detail.attachment.ifname])
+            attachment_link.delete_foreign(kernel, netns, detail.attachment.ifname, ("veth",))
 
     def differences(
         self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None
@@ -131,16 +126,7 @@ class BridgePorts:
 
     def elements(self, detail: BridgePort) -> Sequence[Element]:
         """Give for each address that it is masqueraded, but not to its neighbours, where that was asked for."""
-        if not detail.masquerade:
-            return ()
-        return [
-            element
-            for address in detail.attachment.addresses
-            for element in (
-                Element(f"leaving{address.version}", (address.ip,)),
-                Element(f"neighbours{address.version}", (ip_network(address.ip), address.network)),
-            )
-        ]
+        return leaving(detail.attachment.addresses) if detail.masquerade else ()
 
     def link(self, detail: BridgePort) -> str:
         """Name the bridge."""
@@ -235,19 +221,6 @@ def _restore(kernel: Kernel, bridge: str, address: IPInterface) -> None:
         kernel.add_address(bridge, address)
     except (AlreadyExists, KernelError, NotFound):
         return
-
-
-def _mac(detail: BridgePort, owner: Owner) -> Mac:
-    """Give the MAC that goes with the first address: see `sandbox_end.mac_of`."""
-    addresses = sorted(detail.attachment.addresses, key=lambda address: address.version)
-    if addresses:
-        return Mac.derived(f"address/{detail.bridge}/{addresses[0].ip}")
-    return Mac.derived(f"attachment/{owner.network}/{owner.container}/{owner.ifname}")
-
-
-def _port_mac(owner: Owner) -> Mac:
-    """Give the host's end a high MAC: a bridge of somebody else's takes the lowest of its ports' and must keep its own."""
-    return Mac.derived(f"port/{owner.network}/{owner.container}/{owner.ifname}", first=0xFE)
 
 
 def _read_mac(link: Link) -> Mac | None:

@@ -70,12 +70,22 @@ class Parts:
                 part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
                 undo.callback(self._firewall.remove_part, part)
                 filtered = self._firewall.add_part(part)
-                if isinstance(how, Admitting):
-                    self._firewall.admit_link(how.admits(made))
+                if isinstance(how, Admitting) and (admitted := how.admits(made)):
+                    self._firewall.admit_link(admitted)
                 self._forget_flows(how, made)
                 core.store.put_part(part, filtered=filtered)
                 undo.pop_all()
         return made
+
+    def make_way(self, kind: str, owner: Owner, *, netns: Netns | None) -> None:
+        """Take back what a crash or a forgotten DEL left of `owner`'s part of `kind`, as `add` does.
+
+        For callers that do something before `add` which is not to be done, and undone, where the part is there. Raises
+        AlreadyExists.
+        """
+        attachment = endpoint_id(owner)
+        with self._locked(attachment, owner):
+            self._clear_way(self._core.part_kind(kind), attachment, owner, netns)
 
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core

@@ -16,6 +16,7 @@ PLUGINS: dict[str, str] = {
     "host-local": "host_local:HostLocalPlugin",
     "loopback": "loopback:LoopbackPlugin",
     "portmap": "portmap:PortmapPlugin",
+    "ptp": "ptp:PtpPlugin",
     "sbr": "sbr:SbrPlugin",
     "static": "static:StaticPlugin",
     "tuning": "tuning:TuningPlugin",

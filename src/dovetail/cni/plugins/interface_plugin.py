@@ -13,7 +13,7 @@ from dovetail.cni.delegate import Delegate
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
-from dovetail.errors import NotFound
+from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment, Route
@@ -27,10 +27,11 @@ _SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
 class InterfacePlugin(Plugin):
     """A plugin whose ADD makes an interface. A subclass reads its configuration, and says what it makes of it.
 
-    kind: of its part. needs_addresses: ``ipam`` must be there.
+    kind: of its part. further_kinds: of other parts that it may have. needs_addresses: ``ipam`` must be there.
     """
 
     kind: ClassVar[str]
+    further_kinds: ClassVar[tuple[str, ...]] = ()
     needs_addresses: ClassVar[bool] = False
 
     @abstractmethod
@@ -45,6 +46,14 @@ class InterfacePlugin(Plugin):
     def remains(self, call: Call, netns: Netns | None) -> Any:
         """Say what another program's ADD has left, for a DEL of what is not ours; None for nothing."""
 
+    def further(self, call: Call, made: Any) -> dict[str, Any]:
+        """Say what else is to be made, by kind, with what was made."""
+        return {}
+
+    def further_remains(self, call: Call, kind: str) -> Any:
+        """Say what another program's ADD has left of `kind`; None for nothing."""
+        return None
+
     def attachment_of(self, detail: Any) -> Attachment:
         """Give the attachment in what was made."""
         found: Attachment = detail.attachment
@@ -53,14 +62,25 @@ class InterfacePlugin(Plugin):
     def add(self, call: Call, netns: Netns) -> Result:
         """Get addresses, make the interface, and say so; what fails leaves nothing."""
         self.read(call)
+        self._make_way(call, netns)
         with ExitStack() as undo:
             ipam = self._ask(call, netns, undo)
-            detail = self.detail(call, ipam, netns)
-            made = self.engine.parts.add(
-                self.kind, call.owner, detail, netns=netns, path=call.environment.netns
-            )
+            parts, path = self.engine.parts, call.environment.netns
+            made = parts.add(self.kind, call.owner, self.detail(call, ipam, netns), netns=netns, path=path)
+            for kind, detail in self.further(call, made).items():
+                undo.callback(parts.remove, self.kind, call.owner, netns=netns)
+                parts.add(kind, call.owner, detail, netns=netns, path=path)
             undo.pop_all()
         return self.result(call, ipam, self.attachment_of(made))
+
+    def _make_way(self, call: Call, netns: Netns) -> None:
+        """Refuse a name that is taken before an address is asked for: the one who has it would lose his by the undo."""
+        self.engine.parts.make_way(self.kind, call.owner, netns=netns)
+        ifname = call.environment.ifname
+        with self.engine.kernel.inside(netns) as inner:
+            if inner.link(ifname) is not None:
+                where = f"in {call.environment.netns}; choose another name"
+                raise AlreadyExists("interface", ifname, hint=where)
 
     def _ask(self, call: Call, netns: Netns, undo: ExitStack) -> Result:
         delegate = self._ipam(call)
@@ -97,10 +117,15 @@ class InterfacePlugin(Plugin):
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
         with ExitStack() as both:  # the second is done whatever becomes of the first
+            parts, owner = self.engine.parts, call.owner
             delegate = self._ipam(call)
             if delegate is not None:
                 both.callback(delegate.delete, netns)
-            self.engine.parts.remove(self.kind, call.owner, netns=netns, otherwise=self.remains(call, netns))
+            ours = parts.known(self.kind, owner) is not None
+            both.callback(parts.remove, self.kind, owner, netns=netns, otherwise=self.remains(call, netns))
+            for kind in self.further_kinds:
+                left = None if ours else self.further_remains(call, kind)
+                both.callback(parts.remove, kind, owner, netns=netns, otherwise=left)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the kernel, and have the IPAM plugin compare, with the result of ADD."""
@@ -146,7 +171,9 @@ class InterfacePlugin(Plugin):
             delegate = self._ipam(call)
             if delegate is not None:
                 both.callback(delegate.gc)
-            self.engine.parts.collect(self.kind, call.name, call.valid)
+            for kind in (self.kind, *self.further_kinds):
+                left = self.further_remains(call, kind)
+                both.callback(self.engine.parts.collect, kind, call.name, call.valid, otherwise=left)
 
     def status(self, call: Call) -> None:
         """Say whether the next ADD could succeed: the configuration, and whatever the IPAM plugin says."""

@@ -6,7 +6,7 @@ import msgspec
 
 from dovetail.ipam.dhcp.options import DEFAULT_REQUEST
 from dovetail.model.addresses import IPAddress, IPInterface
-from dovetail.model.attachment import DNS, Route
+from dovetail.model.attachment import DNS, Attachment, Route
 
 __all__ = ["Held", "Lease", "LeaseRequest"]
 
@@ -106,3 +106,24 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     def leases(self) -> tuple[Lease, ...]:
         """Those there are, IPv4 first."""
         return tuple(lease for lease in (self.v4, self.v6) if lease is not None)
+
+    @property
+    def attachment(self) -> Attachment:
+        """The leases as the result of an IPAM plugin: without an interface, all routes named, the default ones too.
+
+        Its gateways are the servers' first routers, as in the Go plugin's result. Whoever makes default routes of
+        gateways takes `Lease.default_gateway` instead: option 121 may lead elsewhere, or nowhere.
+        """
+        settings = [lease.dns for lease in self.leases]
+        return Attachment(
+            ifname="",
+            mtu=max((lease.mtu for lease in self.leases), default=0),
+            addresses=tuple(lease.address for lease in self.leases),
+            gateways=tuple(lease.gateway for lease in self.leases if lease.gateway is not None),
+            routes=tuple(route for lease in self.leases for route in lease.routes),
+            dns=DNS(
+                nameservers=tuple(server for one in settings for server in one.nameservers),
+                domain=next((one.domain for one in settings if one.domain), ""),
+                search=tuple(dict.fromkeys(name for one in settings for name in one.search)),
+            ),
+        )

@@ -26,9 +26,12 @@ from typing import NamedTuple, Protocol
 from dovetail.ipam.dhcp.lease import Lease, LeaseRequest
 from dovetail.model.addresses import IPAddress
 
-__all__ = ["REAL_CLOCK", "Clock", "Datagram", "Machine", "Port", "State"]
+__all__ = ["EVERYBODY", "REAL_CLOCK", "Clock", "Datagram", "Machine", "Port", "State"]
 
-_NOT_READY_S, _NOT_READY_MOST_S = 0.05, 10.0
+EVERYBODY = IPv4Address("255.255.255.255")
+"""Where a datagram goes without a destination: to all hosts on the link."""
+
+_NOT_READY_S, _NOT_READY_MOST_S = 0.02, 10.0
 _NO_PORT_S = 60.0
 _EARLY = 0.1
 
@@ -44,12 +47,17 @@ REAL_CLOCK = Clock(now=lambda: time.clock_gettime(time.CLOCK_BOOTTIME), wall=tim
 
 
 class Datagram(NamedTuple):
-    """A message on its way. `source` and `destination` are the hosts'; `mac` is the other side's, empty for everybody."""
+    """A message on its way.
+
+    source, destination: the hosts'. mac: the other side's as it was last seen, empty where it is not known.
+    unanswered: nobody says that it has arrived.
+    """
 
     payload: bytes
     source: IPAddress
-    destination: IPAddress = IPv4Address("255.255.255.255")
+    destination: IPAddress = EVERYBODY
     mac: bytes = b""
+    unanswered: bool = False
 
 
 class Port(Protocol):

@@ -88,7 +88,8 @@ def option_number(option: str, *, where: str = "") -> int:
     known = NAMES.get(option)
     if known is not None:
         return known
-    if not (option.isascii() and option.isdecimal()) or not 1 <= int(option[:4]) <= _LAST:
+    digits = option.isascii() and option.isdecimal() and len(option) <= len(str(_LAST))
+    if not digits or not 1 <= int(option) <= _LAST:
         raise InvalidArgument(
             f"{option!r} is no DHCP option",
             where=where,

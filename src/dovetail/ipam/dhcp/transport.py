@@ -1,7 +1,9 @@
 """The wire of a DHCP client: sockets inside a container's namespace, on one of its interfaces.
 
 Over IPv4 a packet socket, as the interface has no address at first and no route to a broadcast; the kernel filters for
-it, so that a busy container's packets are not looked at. Over IPv6 a UDP socket: the interface has a link-local address.
+it, so that a busy container's packets are not looked at. What is for one server goes by the container's routes and
+neighbours where it has its address: a server may have moved to another MAC address (a bridge does when its ports
+change). Over IPv6 a UDP socket: the interface has a link-local address.
 
 A socket stays in the namespace that it was opened in, wherever its thread goes. Opening one needs CAP_SYS_ADMIN (to
 enter), CAP_NET_RAW and CAP_NET_ADMIN there.
@@ -18,13 +20,13 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address
 from typing import Protocol
 
 from dovetail.errors import DovetailError, KernelError, NotFound, PermissionDenied, Unsupported
-from dovetail.ipam.dhcp.datagram import CLIENT_PORT, unwrap, wrap
-from dovetail.ipam.dhcp.machine import Datagram, Port
+from dovetail.ipam.dhcp.datagram import CLIENT_PORT, SERVER_PORT, unwrap, wrap
+from dovetail.ipam.dhcp.machine import EVERYBODY, Datagram, Port
 from dovetail.ipam.dhcp.values import MalformedError
 from dovetail.kernel.netlink import NetlinkSocket
 from dovetail.kernel.netns import LinuxNetns, entered, open_netns
@@ -39,7 +41,12 @@ _TP_STATUS_CSUMNOTREADY = 1 << 3  # include/uapi/linux/if_packet.h
 _AUXDATA = (_SOL_PACKET, _PACKET_AUXDATA)
 _SO_ATTACH_FILTER = 26  # include/uapi/asm-generic/socket.h
 _SIOCGIFMTU = 0x8921  # include/uapi/linux/sockios.h
-_IFREQ = struct.Struct("16si20x")
+_SIOCGIFFLAGS = 0x8913  # include/uapi/linux/sockios.h
+_IFF_RUNNING = 0x40  # include/uapi/linux/if.h
+_IFREQ_INT, _IFREQ_SHORT = (
+    struct.Struct("16si20x"),
+    struct.Struct("16sH22x"),
+)  # struct ifreq, include/uapi/linux/if.h
 _EVERYBODY = b"\xff" * 6
 _CLIENT6_PORT, _SERVER6_PORT = 546, 547  # RFC 8415 §7.2
 _LARGEST = 65536
@@ -129,7 +136,13 @@ class PacketPort:
     def __init__(self, ifname: str) -> None:
         # protocol 0 hears nothing: the filter is there before the first packet
         self._socket = socket.socket(socket.AF_PACKET, _KIND, 0)
+        self._routed = socket.socket(socket.AF_INET, _KIND)
+        self._bound = False
         try:
+            # answers are heard on the packet socket; on this one they stay, so that the kernel does not refuse them
+            self._routed.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 0)
+            self._routed.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self._routed.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode())
             _attach_filter(self._socket)
             self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
             self._socket.bind((ifname, _ETH_P_IP))
@@ -140,7 +153,7 @@ class PacketPort:
                 )
             self.mtu = _mtu(self._socket, ifname)
         except BaseException:
-            self._socket.close()
+            self.close()
             raise
         self._ifname = ifname
 
@@ -149,14 +162,32 @@ class PacketPort:
         return self._socket.fileno()
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the sockets."""
         self._socket.close()
+        self._routed.close()
 
     def send(self, datagram: Datagram) -> bool:
-        """Send from port 68 to port 67; False where the interface is down."""
+        """Send from port 68 to port 67; False where the interface is down.
+
+        What nobody answers goes both ways: a kernel that does not know the server's MAC address asks for it first,
+        and the interface may be gone by then.
+        """
+        if datagram.destination != EVERYBODY and self._send_routed(datagram) and not datagram.unanswered:
+            return True
         packet = wrap(datagram.payload, IPv4Address(datagram.source), IPv4Address(datagram.destination))
         where = (self._ifname, _ETH_P_IP, 0, 0, datagram.mac or _EVERYBODY)
-        return _sent(self._ifname, lambda: self._socket.sendto(packet, where))
+        return _sent(self._socket, self._ifname, packet, where)
+
+    def _send_routed(self, datagram: Datagram) -> bool:
+        """Send by the container's own routes; False where it has not got the address, or its firewall does not let it."""
+        try:
+            if not self._bound:
+                self._routed.bind((str(datagram.source), CLIENT_PORT))
+                self._bound = True
+            self._routed.sendto(datagram.payload, (str(datagram.destination), SERVER_PORT))
+        except OSError:
+            return False
+        return True
 
     def receive(self) -> Iterator[Datagram]:
         """Give the DHCP messages that have arrived; what is none is passed over."""
@@ -189,9 +220,9 @@ class Udp6Port:
     def __init__(self, ifname: str) -> None:
         self._socket = socket.socket(socket.AF_INET6, _KIND)
         try:
-            self._index = socket.if_nametoindex(ifname)
             # other interfaces of the container have clients of their own on the same port
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, ifname.encode())
+            self._index = socket.if_nametoindex(ifname)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, self._index)
@@ -214,7 +245,7 @@ class Udp6Port:
     def send(self, datagram: Datagram) -> bool:
         """Send from the link-local address; False where there is none that can be used yet (DAD goes on, or down)."""
         where = (str(datagram.destination), _SERVER6_PORT, 0, self._index)
-        return _sent(self._ifname, lambda: self._socket.sendto(datagram.payload, where))
+        return _sent(self._socket, self._ifname, datagram.payload, where)
 
     def receive(self) -> Iterator[Datagram]:
         """Give the messages that have arrived from servers and relays of this link."""
@@ -237,9 +268,15 @@ def _attach_filter(packets: socket.socket) -> None:
 
 
 def _mtu(any_socket: socket.socket, ifname: str) -> int:
-    answer = fcntl.ioctl(any_socket, _SIOCGIFMTU, _IFREQ.pack(ifname.encode(), 0))
-    mtu: int = _IFREQ.unpack(answer)[1]
+    answer = fcntl.ioctl(any_socket, _SIOCGIFMTU, _IFREQ_INT.pack(ifname.encode(), 0))
+    mtu: int = _IFREQ_INT.unpack(answer)[1]
     return mtu
+
+
+def _is_running(any_socket: socket.socket, ifname: str) -> bool:
+    """Say whether the interface's wire is there; what is brought up may get it a moment later (the kernel's linkwatch)."""
+    answer = fcntl.ioctl(any_socket, _SIOCGIFFLAGS, _IFREQ_SHORT.pack(ifname.encode(), 0))
+    return bool(_IFREQ_SHORT.unpack(answer)[1] & _IFF_RUNNING)
 
 
 def _bring_up(ifname: str) -> None:
@@ -252,9 +289,12 @@ def _bring_up(ifname: str) -> None:
         raise OSError(refusal.errno, os.strerror(refusal.errno))
 
 
-def _sent(ifname: str, send: Callable[[], object]) -> bool:
+def _sent(through: socket.socket, ifname: str, data: bytes, where: tuple[object, ...]) -> bool:
+    """Send; False where that cannot be now."""
     try:
-        send()
+        if not _is_running(through, ifname):
+            return False
+        through.sendto(data, where)
     except BlockingIOError:
         return False
     except OSError as exc:
