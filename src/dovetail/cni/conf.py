@@ -80,6 +80,7 @@ _PLAIN: dict[Any, _Read] = {
     int: Folded.integer,
     tuple[str, ...]: Folded.texts,
     dict[str, str]: Folded.strings,
+    Folded: Folded.object,
 }
 
 
@@ -106,10 +107,11 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     tuple[str, ...]: "a list of texts",
     dict[str, str]: "an object of texts",
+    Folded: "an object",
 }
 
 
 def _default(value: Any) -> str:
-    if value in ("", None, (), {}) or value is msgspec.NODEFAULT:
+    if value in ("", None, (), {}) or value is msgspec.NODEFAULT or isinstance(value, Folded):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)
