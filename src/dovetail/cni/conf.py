@@ -83,6 +83,7 @@ _PLAIN: dict[Any, _Read] = {
     dict[str, Any]: Folded.object,
     tuple[Any, ...]: Folded.objects,
     tuple[tuple[Any, ...], ...]: Folded.object_lists,
+    Folded: Folded.object,
 }
 
 
@@ -112,10 +113,11 @@ _WORDS: dict[Any, str] = {
     dict[str, Any]: "an object",
     tuple[Any, ...]: "a list of objects",
     tuple[tuple[Any, ...], ...]: "a list of lists of objects",
+    Folded: "an object",
 }
 
 
 def _default(value: Any) -> str:
-    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT:
+    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT or isinstance(value, Folded):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

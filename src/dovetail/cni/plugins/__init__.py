@@ -13,6 +13,7 @@ PLUGINS: dict[str, str] = {
     "bridge": "bridge:BridgePlugin",
     "dovetail": "dovetail:DovetailPlugin",
     "firewall": "firewall:FirewallPlugin",
+    "flannel": "flannel:FlannelPlugin",
     "host-local": "host_local:HostLocalPlugin",
     "loopback": "loopback:LoopbackPlugin",
     "portmap": "portmap:PortmapPlugin",
