@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, NewType, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from dovetail.cni.folded import Folded
 
-__all__ = ["Conf", "Key", "keys_of", "read_conf"]
+__all__ = ["AUTO", "Conf", "Key", "Size", "keys_of", "read_conf"]
+
+Size = NewType("Size", int)
+"""A number of bytes, or the word ``auto``, which is `AUTO`."""
+AUTO = Size(-1)
 
 C = TypeVar("C", bound="Conf")
 
@@ -63,6 +67,9 @@ def _readers(kind: type[Conf]) -> list[tuple[str, str, _Read]]:
 
 
 def _reader(accepted: Any) -> _Read:
+    objects = _conf_of(accepted)
+    if objects is not None:
+        return functools.partial(_objects, kind=objects)
     if get_origin(accepted) is Literal:
         return functools.partial(_choice, known=get_args(accepted))
     if accepted in _PLAIN:
@@ -72,10 +79,25 @@ def _reader(accepted: Any) -> _Read:
     raise TypeError(accepted)
 
 
+def _conf_of(accepted: Any) -> type[Conf] | None:
+    """Give the type of the objects of a list of objects."""
+    one = get_args(accepted)[0] if get_origin(accepted) is tuple else None
+    return one if isinstance(one, type) and issubclass(one, Conf) else None
+
+
+def _objects(config: Folded, key: str, *, kind: type[Conf]) -> tuple[Conf, ...]:
+    return tuple(read_conf(one, kind) for one in config.objects(key))
+
+
+def _size(config: Folded, key: str) -> int:
+    return config.size(key, AUTO)
+
+
 _PLAIN: dict[Any, _Read] = {
     str: Folded.text,
     bool: Folded.boolean,
     int: Folded.integer,
+    Size: _size,
     tuple[str, ...]: Folded.texts,
     dict[str, str]: Folded.strings,
 }
@@ -90,6 +112,9 @@ def _words(accepted: Any) -> str:
         return ", ".join(f"`{one}`" for one in get_args(accepted) if one)
     if type(None) in get_args(accepted):
         return _words(next(one for one in get_args(accepted) if one is not type(None)))
+    objects = _conf_of(accepted)
+    if objects is not None:
+        return f"a list of objects: {', '.join(key.name for key in keys_of(objects))}"
     return _WORDS[accepted]
 
 
@@ -97,6 +122,7 @@ _WORDS: dict[Any, str] = {
     str: "text",
     bool: "true or false",
     int: "a whole number",
+    Size: "a whole number, `auto`",
     tuple[str, ...]: "a list of texts",
     dict[str, str]: "an object of texts",
 }

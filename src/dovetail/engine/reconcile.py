@@ -276,6 +276,8 @@ class _Pass:
     def _is_owner(self, kind: str, identifier: str) -> bool:
         """Say whether there is a network, an endpoint or an attachment of that id."""
         store = self._core.store
+        if kind == "bridge":  # of attachments, which goes with the last of them and not before
+            return True
         if kind == "attachment":
             return bool(store.parts(attachment=identifier))
         find = store.endpoint if kind == "endpoint" else store.network

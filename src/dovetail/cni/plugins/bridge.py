@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from dovetail.cni.conf import Conf, read_conf
+from dovetail.cni.conf import AUTO, Conf, Size, read_conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
 from dovetail.cni.spec.result import IP, Result
 from dovetail.engine.engine import endpoint_id
+from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
 from dovetail.model.attachment import Attachment, Route
@@ -24,6 +25,16 @@ from dovetail.model.names import check_ifname, port_link
 __all__ = ["BridgePlugin"]
 
 _ARGS = ("MAC",)
+_MTU_MIN, _MTU_MAX = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
+_VLAN_MIN, _VLAN_MAX = 1, 4094
+
+
+class TrunkConf(Conf, frozen=True, kw_only=True):
+    """One VLAN, or those from one to another."""
+
+    id: Annotated[int, "one VLAN"] = 0
+    min_id: Annotated[int, "the first"] = msgspec.field(default=0, name="minID")
+    max_id: Annotated[int, "the last"] = msgspec.field(default=0, name="maxID")
 
 
 class BridgeConf(Conf, frozen=True, kw_only=True):
@@ -34,12 +45,19 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
     is_default_gateway: Annotated[bool, "so, and the container's default routes lead there"] = False
     force_address: Annotated[bool, "the gateway's address replaces another one of the bridge"] = False
     ip_masq: Annotated[bool, "what leaves the container's subnet takes the host's address"] = False
-    mtu: Annotated[int, "of the pair, and of a bridge that is made; 0 is the kernel's default"] = 0
+    mtu: Annotated[
+        Size,
+        "of the pair, and of a bridge that is made: 0 is the kernel's default, auto what the host's default route has",
+    ] = Size(0)
     hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
     promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
     enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
     disable_container_interface: Annotated[bool, "leave the container's interface down"] = False
     port_isolation: Annotated[bool, "the container does not reach others that have this too"] = False
+    vlan: Annotated[int, "what the container sends and gets is of this VLAN, of 1 to 4094; 0 for none"] = 0
+    vlan_trunk: Annotated[tuple[TrunkConf, ...], "VLANs that it sends and gets with their tags"] = ()
+    preserve_default_vlan: Annotated[bool, "it stays in VLAN 1 beside them"] = False
+    remove_bridge: Annotated[bool, "a bridge that was made goes with its last container"] = False
 
 
 class BridgePlugin(InterfacePlugin):
@@ -60,6 +78,9 @@ class BridgePlugin(InterfacePlugin):
             raise CniError(
                 INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
             )
+        _check_mtu(conf.mtu)
+        _check_vlan(conf.vlan, "$.vlan", zero=True)
+        _trunk(conf)
 
     def detail(self, call: Call, ipam: Result, netns: Netns) -> BridgePort:
         """Put the port together."""
@@ -84,13 +105,18 @@ class BridgePlugin(InterfacePlugin):
             else (),
             force_address=conf.force_address,
             forwards=is_gateway,
-            mtu=conf.mtu,
+            mtu=max(conf.mtu, 0),
+            follows_uplink=conf.mtu == AUTO,
             hairpin=conf.hairpin_mode,
             isolated=conf.port_isolation,
             promiscuous=conf.promisc_mode,
             up=not conf.disable_container_interface,
             dad=conf.enabledad,
             masquerade=conf.ip_masq,
+            vlan=conf.vlan,
+            trunk=_trunk(conf),
+            keep_default_vlan=conf.preserve_default_vlan,
+            remove_bridge=conf.remove_bridge,
         )
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
@@ -106,8 +132,9 @@ class BridgePlugin(InterfacePlugin):
     def expected(self, call: Call, result: Result, netns: Netns) -> BridgePort:
         """Say what the result of another program's bridge plugin names: its bridge, and its port."""
         detail = self.detail(call, result, netns)
-        outer = [one.name for one in result.interfaces if not one.sandbox]
         inner = result.inner(call.environment.ifname)
+        before = result.interfaces[: result.interfaces.index(inner)] if inner is not None else ()
+        outer = [one.name for one in before if not one.sandbox]  # what a plugin after it made comes behind
         attachment = msgspec.structs.replace(
             detail.attachment,
             mac=Mac(inner.mac) if inner is not None and inner.mac else None,
@@ -118,6 +145,38 @@ class BridgePlugin(InterfacePlugin):
     def remains(self, call: Call, netns: Netns | None) -> BridgePort:
         """Say what the reference plugin leaves to find: an interface in the sandbox."""
         return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
+
+
+def _check_mtu(mtu: int) -> None:
+    if mtu != AUTO and not (mtu == 0 or _MTU_MIN <= mtu <= _MTU_MAX):
+        raise InvalidArgument(
+            f"{mtu} bytes is no size of a packet", where="$.mtu", hint=f"{_MTU_MIN} to {_MTU_MAX}, 0 or auto"
+        )
+
+
+def _check_vlan(number: int, where: str, *, zero: bool = False) -> int:
+    if not (_VLAN_MIN <= number <= _VLAN_MAX or (zero and not number)):
+        raise InvalidArgument(
+            f"invalid VLAN ID {number} (must be between {_VLAN_MIN} and {_VLAN_MAX})", where=where
+        )
+    return number
+
+
+def _trunk(conf: BridgeConf) -> tuple[tuple[int, int], ...]:
+    """Give the VLANs of the trunk, each range once and in order."""
+    found: set[tuple[int, int]] = set()
+    for index, one in enumerate(conf.vlan_trunk):
+        where = f"$.vlanTrunk[{index}]"
+        if not (one.id or one.min_id or one.max_id):
+            raise InvalidArgument("names no VLAN", where=where, hint="give id, or minID and maxID")
+        if one.id:
+            found.add((_check_vlan(one.id, f"{where}.id"), one.id))
+        if one.min_id or one.max_id:
+            first, last = _check_vlan(one.min_id, f"{where}.minID"), _check_vlan(one.max_id, f"{where}.maxID")
+            if first > last:
+                raise InvalidArgument(f"minID {first} is greater than maxID {last}", where=where)
+            found.add((first, last))
+    return tuple(sorted(found))
 
 
 def _ips(call: Call, ipam: Result) -> list[IP]:
@@ -131,7 +190,14 @@ def _with_gateway(ip: IP) -> IP:
     """Give an address without a gateway the first one of its subnet, as the reference plugin does."""
     if ip.gateway is not None:
         return ip
-    return msgspec.structs.replace(ip, gateway=ip.address.network.network_address + 1)
+    network = ip.address.network
+    if network.prefixlen == network.max_prefixlen:
+        raise InvalidArgument(
+            f"{ip.address} is a subnet of one address, where no gateway can be",
+            where="$.isGateway",
+            hint="let the IPAM plugin name the gateway",
+        )
+    return msgspec.structs.replace(ip, gateway=network.network_address + 1)
 
 
 def _defaults(ips: list[IP], routes: tuple[Route, ...]) -> list[Route]:

@@ -21,6 +21,8 @@ _KIND = "host-local"
 class HostLocalPlugin(Plugin):
     """A thin parser over `ipam.host_local`."""
 
+    gives_addresses = True
+
     def add(self, call: Call, netns: Netns) -> Result:
         """Take addresses."""
         config = _read(call)
@@ -33,8 +35,9 @@ class HostLocalPlugin(Plugin):
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Give them back, whoever took them."""
-        otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
-        self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
+        if self.engine.parts.remove(_KIND, call.owner, netns=netns) is None:
+            otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
+            self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the files with the part, or say that the container has none."""

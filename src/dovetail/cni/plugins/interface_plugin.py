@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dovetail.cni.delegate import Delegate
-from dovetail.cni.errors import INVALID_CONFIG, CniError
+from dovetail.cni.delegate import Delegate, PluginMissing
+from dovetail.cni.errors import INVALID_CONFIG, NOT_AVAILABLE, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
 from dovetail.errors import NotFound
@@ -52,7 +52,8 @@ class InterfacePlugin(Plugin):
     def add(self, call: Call, netns: Netns) -> Result:
         """Get addresses, make the interface, and say so; what fails leaves nothing."""
         self.read(call)
-        with ExitStack() as undo:
+        with self.engine.parts.alone(call.owner), ExitStack() as undo:
+            self.engine.parts.begin(call.owner, netns=netns)
             ipam = self._ask(call, netns, undo)
             detail = self.detail(call, ipam, netns)
             made = self.engine.parts.add(
@@ -95,11 +96,21 @@ class InterfacePlugin(Plugin):
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
-        with ExitStack() as both:  # the second is done whatever becomes of the first
+        parts = self.engine.parts
+        with parts.alone(call.owner), ExitStack() as both:  # the second is done whatever becomes of the first
+            both.callback(self._give_back, call, netns)
+            parts.remove(self.kind, call.owner, netns=netns, otherwise=self.remains(call, netns))
+
+    def _give_back(self, call: Call, netns: Netns | None) -> None:
+        """Have the IPAM plugin take its addresses; what is known to be of ours goes, whatever ``ipam`` says by now."""
+        try:
             delegate = self._ipam(call)
-            if delegate is not None:
-                both.callback(delegate.delete, netns)
-            self.engine.parts.remove(self.kind, call.owner, netns=netns, otherwise=self.remains(call, netns))
+        except CniError:
+            self.engine.parts.remove_addresses(call.owner, netns=netns)
+            raise
+        if delegate is not None:
+            delegate.delete(netns)
+        self.engine.parts.remove_addresses(call.owner, netns=netns)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the kernel, and have the IPAM plugin compare, with the result of ADD."""
@@ -127,15 +138,21 @@ class InterfacePlugin(Plugin):
         if call.valid is None:
             return
         with ExitStack() as both:
-            delegate = self._ipam(call)
-            if delegate is not None:
-                both.callback(delegate.gc)
+            both.callback(self._collect_addresses, call)
             self.engine.parts.collect(self.kind, call.name, call.valid)
+
+    def _collect_addresses(self, call: Call) -> None:
+        delegate = self._ipam(call)
+        if delegate is not None:
+            delegate.gc()
 
     def status(self, call: Call) -> None:
         """Say whether the next ADD could succeed: the configuration, and whatever the IPAM plugin says."""
         self.read(call)
-        delegate = self._ipam(call)
+        try:
+            delegate = self._ipam(call)
+        except PluginMissing as exc:
+            raise CniError(NOT_AVAILABLE, exc.msg, exc.details) from exc
         if delegate is not None:
             delegate.status()
 

@@ -17,6 +17,8 @@ __all__ = ["StaticPlugin"]
 class StaticPlugin(Plugin):
     """Keeps nothing: who wrote the configuration keeps the books."""
 
+    gives_addresses = True
+
     def add(self, call: Call, netns: Netns) -> Result:
         """Say them."""
         config = read_static(call.config, version=call.version, args=call.environment.args)
