@@ -138,6 +138,7 @@ class BridgePlugin(InterfacePlugin):
         attachment = msgspec.structs.replace(
             detail.attachment,
             mac=Mac(inner.mac) if inner is not None and inner.mac else None,
+            mtu=detail.mtu,
             routes=by_gateways(result.routes, result.ips),
         )
         return msgspec.structs.replace(detail, port=outer[-1] if outer else "", attachment=attachment)
