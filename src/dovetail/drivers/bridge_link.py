@@ -42,6 +42,7 @@ def ensure(kernel: Kernel, detail: BridgePort, store_id: str, undo: ExitStack) -
             hint="name another bridge",
         )
     if not there.up:
+        undo.callback(_forgiving, kernel.set_link, detail.bridge, up=False)
         kernel.set_link(detail.bridge, up=True)
     if detail.promiscuous and not there.promisc:
         undo.callback(_forgiving, kernel.set_link, detail.bridge, promisc=False)

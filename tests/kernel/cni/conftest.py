@@ -311,11 +311,11 @@ class Node:
         for name in self.installation.forget_namespaces():
             self.host.run("ip", "netns", "del", name, check=False)
         self.host.run("ip", "link", "del", "wan", check=False)
+        shutil.rmtree(self.data_dir, ignore_errors=True)
         if left:  # the other tests are to have a clean host all the same
             with closing(sqlite3.connect(f"{self.installation.state_dir}/dovetail.db")) as database, database:
                 database.execute("DELETE FROM parts")
                 database.execute("DELETE FROM ports")
-            shutil.rmtree(self.data_dir, ignore_errors=True)
             self.host.run("nft", "delete", "table", "inet", "dovetail", check=False)
         assert left == []
 

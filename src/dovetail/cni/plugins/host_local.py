@@ -5,11 +5,13 @@ Keys of ``ipam``: subnet, rangeStart, rangeEnd, gateway, ranges, routes, dataDir
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from dovetail.cni.errors import NOT_AVAILABLE, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.plugins.ipam_config import HostLocalConfig, data_dir, read_host_local
 from dovetail.cni.spec.result import IP, Result
-from dovetail.errors import DovetailError, NotFound, one_sentence
+from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
 from dovetail.ipam.host_local_parts import HostLocalAddresses
 from dovetail.kernel.protocol import Netns
 
@@ -37,7 +39,8 @@ class HostLocalPlugin(Plugin):
         """Give them back, whoever took them."""
         if self.engine.parts.remove(_KIND, call.owner, netns=netns) is None:
             otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
-            self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
+            with suppress(InvalidArgument):  # a path that is none, where nobody can have taken any
+                self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the files with the part, or say that the container has none."""

@@ -105,9 +105,12 @@ class InterfacePlugin(Plugin):
         """Have the IPAM plugin take its addresses; what is known to be of ours goes, whatever ``ipam`` says by now."""
         try:
             delegate = self._ipam(call)
-        except CniError:
+        except PluginMissing:
             self.engine.parts.remove_addresses(call.owner, netns=netns)
             raise
+        except CniError as exc:  # no ADD can have got an address by it
+            call.stderr += f"{exc.msg}: nothing to give back\n".encode(errors="replace")
+            delegate = None
         if delegate is not None:
             delegate.delete(netns)
         self.engine.parts.remove_addresses(call.owner, netns=netns)
