@@ -91,6 +91,7 @@ def build_engine(
         docker=_docker(docker_socket) if docker_socket else None,
         tracer=Tracer(on_step=on_step),
         orphan_grace_s=float(os.environ.get("DOVETAIL_ORPHAN_GRACE", "60")),
+        delegate_timeout_s=float(os.environ.get("DOVETAIL_DELEGATE_TIMEOUT", "25")),
     )
     return Engine(core)
 

@@ -196,6 +196,11 @@ class Installation:
         assert status == 0, f"{result}\n{self.log()}"
         assert "eth0" not in self.host.links(self.netns(container))
 
+    def forget_namespaces(self) -> list[str]:
+        """Name the namespaces that were made, which the caller deletes."""
+        names, self._namespaces = self._namespaces, []
+        return names
+
     # -- namespaces and what is in them ------------------------------------------------------------------
 
     def netns(self, name: str) -> str:
@@ -502,6 +507,12 @@ def installation(host: Any, tmp_path: Path) -> Iterator[Installation]:
     made = Installation(host, tmp_path)
     yield made
     made.end()
+
+
+@pytest.fixture(scope="session")
+def make_installation() -> Callable[[Any, Path], Installation]:
+    """Give what installs dovetail on a host, for scenes that several tests share; the caller ends it."""
+    return Installation
 
 
 @pytest.fixture

@@ -63,6 +63,9 @@ def _readers(kind: type[Conf]) -> list[tuple[str, str, _Read]]:
 
 
 def _reader(accepted: Any) -> _Read:
+    objects = _conf_of(accepted)
+    if objects is not None:
+        return functools.partial(_objects, kind=objects)
     if get_origin(accepted) is Literal:
         return functools.partial(_choice, known=get_args(accepted))
     if accepted in _PLAIN:
@@ -72,6 +75,16 @@ def _reader(accepted: Any) -> _Read:
     if type(None) in get_args(accepted):
         return _reader(next(one for one in get_args(accepted) if one is not type(None)))
     raise TypeError(accepted)
+
+
+def _conf_of(accepted: Any) -> type[Conf] | None:
+    """Give the type of the objects of a list of objects."""
+    one = get_args(accepted)[0] if get_origin(accepted) is tuple else None
+    return one if isinstance(one, type) and issubclass(one, Conf) else None
+
+
+def _objects(config: Folded, key: str, *, kind: type[Conf]) -> tuple[Conf, ...]:
+    return tuple(read_conf(one, kind) for one in config.objects(key))
 
 
 _PLAIN: dict[Any, _Read] = {
@@ -100,6 +113,9 @@ def _words(accepted: Any) -> str:
         return ", ".join(f"`{one}`" for one in get_args(accepted) if one)
     if type(None) in get_args(accepted):
         return _words(next(one for one in get_args(accepted) if one is not type(None)))
+    objects = _conf_of(accepted)
+    if objects is not None:
+        return f"a list of objects: {', '.join(key.name for key in keys_of(objects))}"
     return _WORDS[accepted]
 
 

@@ -9,15 +9,14 @@ Source: CNI SPEC 1.1.0 "Section 4: Plugin Delegation".
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from contextlib import ExitStack
 from typing import Any
 
 import msgspec
 
-from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, IO_FAILURE, TRY_AGAIN, CniError
+from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, IO_FAILURE, CniError
 from dovetail.cni.executables import is_ours
+from dovetail.cni.execution import execute
 from dovetail.cni.folded import Folded
 from dovetail.cni.plugins import Call, Plugin, plugin_type
 from dovetail.cni.spec.registry import parse
@@ -25,10 +24,23 @@ from dovetail.cni.spec.result import Result
 from dovetail.engine.engine import Engine
 from dovetail.kernel.protocol import Netns
 
-__all__ = ["Delegate", "find_plugin"]
+__all__ = ["Delegate", "PluginMissing", "find_plugin"]
 
-_TIMEOUT_S = 60.0
+_AFTERWARDS_S = 4.0  # for DEL after a failure: with ADD's time it is less than the shim waits for the answer
 _SHOWN = 400
+_UNTYPED = 999  # what the reference plugins give for nearly everything
+_MOST = 2**31
+
+
+class PluginMissing(CniError):
+    """No directory of CNI_PATH has it, and it is none of ours."""
+
+    def __init__(self, kind: str, cni_path: str) -> None:
+        super().__init__(
+            INVALID_CONFIG,
+            f"failed to find plugin {kind!r} in path [{cni_path}]",
+            "put it into a directory of CNI_PATH",
+        )
 
 
 class Delegate:
@@ -38,15 +50,13 @@ class Delegate:
         """Find it. Raises code 7 where it is no name of a plugin, or is nowhere."""
         self._call = call
         self.kind = kind
+        self._engine = engine
         self._path = find_plugin(kind, call.environ.get("CNI_PATH", ""))
-        ours = plugin_type(kind) if not self._path or is_ours(self._path) else None
-        self._ours: Plugin | None = ours(engine) if ours is not None else None
+        ours = plugin_type(kind)
+        in_process = ours is not None and (not self._path or is_ours(self._path))
+        self._ours: Plugin | None = ours(engine) if ours is not None and in_process else None
         if self._ours is None and not self._path:
-            raise CniError(
-                INVALID_CONFIG,
-                f"failed to find plugin {kind!r} in path [{call.environ.get('CNI_PATH', '')}]",
-                "put it into a directory of CNI_PATH",
-            )
+            raise PluginMissing(kind, call.environ.get("CNI_PATH", ""))
 
     def add(self, netns: Netns, undo: ExitStack) -> Result:
         """ADD; its DEL is what `undo` gets, before ADD is tried: a delegate that failed is told so too."""
@@ -89,42 +99,31 @@ class Delegate:
     def _forgive(self) -> None:
         """DEL after a failure, whose own failure must not hide it."""
         try:
-            self.delete(None)
+            if self._ours is not None:
+                self._ours.delete(self._call, None)
+            else:
+                self._execute("DEL", timeout_s=min(_AFTERWARDS_S, self._engine.core.delegate_timeout_s))
         except Exception as exc:  # whatever it is, the first failure is the one to tell
-            self._call.stderr += f"{self.kind} DEL after a failure: {exc}\n".encode()
+            self._call.stderr += f"{self.kind} DEL after a failure: {exc}\n".encode(errors="replace")
 
-    def _execute(self, verb: str) -> Any:
-        """Run the executable; gives what it printed, as JSON. Its process group ends with the deadline."""
+    def _execute(self, verb: str, *, timeout_s: float = 0.0) -> Any:
+        """Run the executable; gives what it printed on ADD, as JSON."""
         environ = {**os.environ, **self._call.environ, "CNI_COMMAND": verb}
-        try:
-            process = subprocess.Popen(
-                [self._path],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                env=environ,
-                start_new_session=True,
-            )
-        except OSError as exc:
-            raise CniError(IO_FAILURE, f"plugin {self._path} cannot be executed: {exc.strerror}") from exc
-        try:
-            stdout, stderr = process.communicate(self._call.stdin, timeout=_TIMEOUT_S)
-        except subprocess.TimeoutExpired as exc:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
-            raise CniError(
-                TRY_AGAIN, f"plugin {self.kind} did not answer {verb} within {_TIMEOUT_S:g} s"
-            ) from exc
-        self._call.stderr += stderr
-        if process.returncode:
-            raise self._refusal(verb, process.returncode, stdout, stderr)
-        return _document(self.kind, verb, stdout) if verb == "ADD" else None
+        timeout_s = timeout_s or self._engine.core.delegate_timeout_s
+        with self._engine.tracer.step("cni", f"{self.kind} {verb}", path=self._path):
+            ended = execute(self._path, environ, self._call.stdin, timeout_s=timeout_s)
+        self._call.stderr += ended.stderr
+        if ended.status:
+            raise self._refusal(verb, ended.status, ended.stdout, ended.stderr)
+        return _document(self.kind, verb, ended.stdout) if verb == "ADD" else None
 
     def _refusal(self, verb: str, status: int, stdout: bytes, stderr: bytes) -> CniError:
         """Give the error that it printed, or what else it says."""
         try:
             said = Folded(msgspec.json.decode(stdout))
-            return CniError(said.integer("code") or IO_FAILURE, said.text("msg"), said.text("details"))
+            code = said.integer("code")
+            typed = 0 < code < _MOST and code != _UNTYPED
+            return CniError(code if typed else IO_FAILURE, said.text("msg"), said.text("details"))
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError, CniError):
             ended = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
             text = (stderr or stdout).decode(errors="replace").strip()[:_SHOWN]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -13,7 +14,14 @@ from dovetail import __version__
 from dovetail.cni.conf import read_conf
 from dovetail.cni.config import network_name, read_config
 from dovetail.cni.environment import Environment, read_environment
-from dovetail.cni.errors import BAD_ENVIRONMENT, INCOMPATIBLE_VERSION, INVALID_CONFIG, CniError, cni_error
+from dovetail.cni.errors import (
+    BAD_ENVIRONMENT,
+    INCOMPATIBLE_VERSION,
+    INVALID_CONFIG,
+    IO_FAILURE,
+    CniError,
+    cni_error,
+)
 from dovetail.cni.plugins import PLUGINS, Call, plugin_type
 from dovetail.cni.spec.registry import SUPPORTED, number, render
 from dovetail.engine.engine import Engine
@@ -22,6 +30,7 @@ from dovetail.kernel.protocol import Netns
 
 __all__ = ["Outcome", "run"]
 
+_log = logging.getLogger("dovetail")
 _CURRENT = SUPPORTED[-1]
 _READ = frozenset({"ADD", "CHECK", "STATUS"})  # DEL and GC make do with what there is
 _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
@@ -68,9 +77,14 @@ def run(
         return Outcome(stdout=_json(result) if result is not None else b"", stderr=bytes(call.stderr))
     except (CniError, DovetailError, ExceptionGroup) as exc:
         error = cni_error(exc)
-        body = {"cniVersion": version, "code": error.code, "msg": error.msg}
-        stdout = _json(body | ({"details": error.details} if error.details else {}))
-        return Outcome(1, stdout, bytes(call.stderr) if call is not None else b"")
+    except Exception as exc:  # the edge: a runtime gets JSON whatever happens
+        _log.exception("cni call failed")
+        error = CniError(
+            IO_FAILURE, f"internal error: {type(exc).__name__}: {exc}", "this is a defect of dovetail"
+        )
+    body = {"cniVersion": version, "code": error.code, "msg": error.msg}
+    stdout = _json(body | ({"details": error.details} if error.details else {}))
+    return Outcome(1, stdout, bytes(call.stderr) if call is not None else b"")
 
 
 def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, Any] | None:

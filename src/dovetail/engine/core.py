@@ -37,7 +37,8 @@ class Core:
     boot_id: of this boot (/proc/sys/kernel/random/boot_id). docker: asks a Docker Engine for its networks, and for
     the endpoints of those whose ids are given; None where none was made known. Never called while dockerd may
     wait for us, as it would wait for us to wait for it. orphan_grace_s: how long an address that
-    Docker asked for may wait for its endpoint before it is taken back.
+    Docker asked for may wait for its endpoint before it is taken back. delegate_timeout_s: how long a CNI plugin of
+    somebody else's may take, less than the shim waits for us.
     """
 
     kernel: Kernel
@@ -57,6 +58,7 @@ class Core:
     tracer: Tracer = field(default_factory=Tracer)
     orphan_grace_s: float = 60.0
     lock_timeout_s: float = 20.0
+    delegate_timeout_s: float = 25.0
 
     def driver(self, name: str) -> Driver:
         """Look a network driver up by name."""

@@ -19,6 +19,7 @@ __all__ = [
     "Limited",
     "Linked",
     "PartKind",
+    "Preparing",
     "Publishing",
     "Releasing",
     "Sweeping",
@@ -41,7 +42,7 @@ class PartKind(Protocol[D]):
 
     @property
     def layer(self) -> Layer:
-        """What it is to the trace. A ``driver`` makes an interface: there is one part at most. Else a second ADD replaces the first."""
+        """What it is to the trace. Of a ``feature`` a second ADD replaces the first; of others it is refused."""
         ...
 
     detail: type[D]
@@ -102,6 +103,18 @@ class Linked(Protocol):
 
     def is_alive(self, kernel: Kernel, detail: Any, links: frozenset[str]) -> bool:
         """Say whether what was made is there still; `links` are the host's link names now."""
+        ...
+
+
+@runtime_checkable
+class Preparing(Linked, Protocol):
+    """A kind whose parts hang on an interface of the host that is made for the first of them."""
+
+    def prepare(self, kernel: Kernel, detail: Any, *, store_id: str, undo: ExitStack) -> Any:
+        """Make sure of it before `make`; gives `detail` with what turned out. Idempotent, safe beside others.
+
+        What `undo` collects is done where the attachment fails, unless another one has come to the interface meanwhile.
+        """
         ...
 
 

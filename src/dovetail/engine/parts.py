@@ -7,7 +7,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -15,13 +15,23 @@ import msgspec
 from dovetail.engine.core import Core
 from dovetail.engine.firewall import Firewall
 from dovetail.engine.ids import endpoint_id
-from dovetail.engine.part_kind import Admitting, AnyPartKind, Limited, Linked, Publishing, Releasing, Sweeping
-from dovetail.errors import AlreadyExists, DovetailError, InvalidArgument, NotFound
+from dovetail.engine.part_kind import (
+    Admitting,
+    AnyPartKind,
+    Limited,
+    Linked,
+    Preparing,
+    Publishing,
+    Releasing,
+    Sweeping,
+)
+from dovetail.errors import AddressInUse, AlreadyExists, DovetailError, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
 from dovetail.model.names import derive_id, short
 from dovetail.model.part import Part
+from dovetail.model.port import PortMapping
 
 __all__ = ["Parts"]
 
@@ -35,57 +45,104 @@ class Parts:
         self._core = core
         self._firewall = firewall
 
+    def alone(self, owner: Owner) -> AbstractContextManager[None]:
+        """Keep other chains of the attachment waiting for the ``with``: one whose runtime gave up may still be at work.
+
+        Raises Busy.
+        """
+        return self._core.locks.hold(
+            derive_id("chain", endpoint_id(owner)),
+            timeout_s=self._core.lock_timeout_s,
+            what=f"attachment {short(owner.container)}/{owner.ifname}",
+        )
+
+    def begin(self, owner: Owner, *, netns: Netns) -> None:
+        """Take back what a crash or a forgotten DEL left of the attachment, before a chain begins.
+
+        Raises AlreadyExists where the sandbox has an interface of that name by then.
+        """
+        core, attachment = self._core, endpoint_id(owner)
+        if core.store.parts(attachment=attachment):
+            links = frozenset(link.name for link in core.kernel.links())
+            with self._locked(attachment, owner):
+                there = core.store.parts(attachment=attachment)
+                for part in there:
+                    if core.part_kind(part.kind).layer == "driver" and not self.loss(part, links):
+                        raise _exists(owner)
+                for part in reversed(there):
+                    self.take_back(part)
+        with core.kernel.inside(netns) as inner:
+            if inner.link(owner.ifname) is not None:
+                hint = "it is in the sandbox; delete it, or name another"
+                raise AlreadyExists("interface", owner.ifname, hint=hint)
+
     def add(self, kind: str, owner: Owner, detail: D, *, netns: Netns | None, path: str = "") -> D:
         """Make `owner`'s part of `kind` as `detail` says; gives it as it turned out. All or nothing.
 
         netns: the sandbox's namespace; path: as the caller knows it. What a crash or a forgotten DEL left of the same
-        part is taken back first. Raises AlreadyExists where the part has an interface that is there.
+        part is taken back first, and so is what an earlier ADD made where it is a feature. Raises AlreadyExists or
+        AddressInUse where it is an interface or an address.
         """
         core, how = self._core, self._core.part_kind(kind)
         attachment = endpoint_id(owner)
         link = how.link(detail) if isinstance(how, Linked) else ""
-        with (
-            core.tracer.step("engine", f"add {kind}", ifname=owner.ifname),
-            self._locked(attachment, owner, link),
-        ):
-            self._clear_way(how, attachment, owner, netns)
-            part = Part(
-                attachment=attachment,
-                kind=kind,
-                owner=owner,
-                link=link,
-                netns=path,
-                inode=netns.inode if netns is not None else 0,
-                host_ns=core.kernel.netns_inode,
-                boot_id=core.boot_id,
-                created=core.now(),
-                detail=encode(detail).decode(),
-            )
-            with ExitStack() as undo:
-                self._write_down(part, how, detail, undo)
-                with core.tracer.step(how.layer, kind, link=part.link):
-                    made: D = how.make(
-                        core.kernel, detail, owner=owner, netns=netns, store_id=core.store.id, undo=undo
-                    )
-                part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
-                undo.callback(self._firewall.remove_part, part)
-                filtered = self._firewall.add_part(part)
-                if isinstance(how, Admitting) and (admitted := how.admits(made)):
-                    self._firewall.admit_link(admitted)
-                self._forget_flows(how, made)
-                core.store.put_part(part, filtered=filtered)
+        shared = ExitStack()
+        try:
+            with (
+                core.tracer.step("engine", f"add {kind}", ifname=owner.ifname),
+                self._locked(attachment, owner, link),
+                ExitStack() as undo,
+            ):
+                self._clear_way(how, attachment, owner, detail, netns, undo)
+                part = Part(
+                    attachment=attachment,
+                    kind=kind,
+                    owner=owner,
+                    link=link,
+                    netns=path,
+                    inode=netns.inode if netns is not None else 0,
+                    host_ns=core.kernel.netns_inode,
+                    boot_id=core.boot_id,
+                    created=core.now(),
+                    detail=encode(detail).decode(),
+                )
+                made = self._make(how, part, detail, netns, undo, shared)
                 undo.pop_all()
+        except BaseException:
+            self._undo_shared(link, attachment, shared)
+            raise
         return made
 
-    def make_way(self, kind: str, owner: Owner, *, netns: Netns | None) -> None:
-        """Take back what a crash or a forgotten DEL left of `owner`'s part of `kind`, as `add` does.
+    def _make(
+        self,
+        how: AnyPartKind,
+        part: Part,
+        detail: D,
+        netns: Netns | None,
+        undo: ExitStack,
+        shared: ExitStack,
+    ) -> D:
+        core = self._core
+        self._write_down(part, how, detail, undo)
+        with core.tracer.step(how.layer, part.kind, link=part.link):
+            if isinstance(how, Preparing):
+                detail = how.prepare(core.kernel, detail, store_id=core.store.id, undo=shared)
+            made: D = how.make(
+                core.kernel, detail, owner=part.owner, netns=netns, store_id=core.store.id, undo=undo
+            )
+        part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
+        undo.callback(self._firewall.remove_part, part)
+        filtered = self._firewall.add_part(part)
+        if isinstance(how, Admitting) and (admitted := how.admits(made)):
+            self._firewall.admit_link(admitted)
+        self._forget_flows(how, made)
+        core.store.put_part(part, filtered=filtered)
+        return made
 
-        For callers that do something before `add` which is not to be done, and undone, where the part is there. Raises
-        AlreadyExists.
-        """
-        attachment = endpoint_id(owner)
-        with self._locked(attachment, owner):
-            self._clear_way(self._core.part_kind(kind), attachment, owner, netns)
+    def _undo_shared(self, link: str, attachment: str, shared: ExitStack) -> None:
+        with self._alone_on(link, attachment) as alone:
+            if alone:
+                shared.close()
 
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
@@ -118,6 +175,12 @@ class Parts:
                 detail = self._take_back(how, part, inner)
         self._release(how, part, detail)
         return detail
+
+    def remove_addresses(self, owner: Owner, *, netns: Netns | None) -> None:
+        """Take back the addresses that `owner` has by parts."""
+        for part in self._core.store.parts(attachment=endpoint_id(owner)):
+            if self._core.part_kind(part.kind).layer == "ipam":
+                self.remove(part.kind, owner, netns=netns)
 
     def check(
         self,
@@ -227,22 +290,61 @@ class Parts:
 
     def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
         """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
-        core = self._core
-        if not isinstance(how, Releasing) or not part.link or part.boot_id != core.boot_id:
+        if not isinstance(how, Releasing) or part.boot_id != self._core.boot_id:
             return
-        with core.locks.try_hold(_link_lock(part.link)) as free:  # else somebody comes, or does this
-            if free and not core.store.link_is_shared(part.link, part.attachment):
-                how.release(core.kernel, detail)
+        with self._alone_on(part.link, part.attachment) as alone:
+            if alone:
+                how.release(self._core.kernel, detail)
 
-    def _clear_way(self, how: AnyPartKind, attachment: str, owner: Owner, netns: Netns | None) -> None:
+    @contextmanager
+    def _alone_on(self, link: str, attachment: str) -> Iterator[bool]:
+        """Keep others off the host's interface `link`; False where one is on it, or comes just now."""
+        if not link:
+            yield False
+            return
+        with self._core.locks.try_hold(_link_lock(link)) as free:
+            yield free and not self._core.store.link_is_shared(link, attachment)
+
+    def _clear_way(
+        self,
+        how: AnyPartKind,
+        attachment: str,
+        owner: Owner,
+        detail: Any,
+        netns: Netns | None,
+        undo: ExitStack,
+    ) -> None:
+        """Take back the part that is there, after what would be refused is; a feature's is put back if this fails."""
         there = self._core.store.part(attachment, how.name)
         if there is None:
             return
-        links = frozenset(link.name for link in self._core.kernel.links())
-        if how.layer == "driver" and not self.loss(there, links):
-            raise AlreadyExists("attachment", f"{owner.container}/{owner.ifname}", hint="delete it first")
+        live = not self.loss(there, frozenset(link.name for link in self._core.kernel.links()))
+        if live and how.layer == "driver":
+            raise _exists(owner)
+        if live and how.layer == "ipam":
+            raise AddressInUse(
+                f"{short(owner.container)}/{owner.ifname} has addresses, duplicate allocation is not allowed",
+                hint="DEL gives them back",
+            )
+        if isinstance(how, Publishing):
+            self._try_ports(attachment, how.ports(detail))
         with self._inside(there, netns) as inner:
             self._take_back(how, there, inner)
+        if live:
+            undo.callback(self._make_again, how, there, netns)
+
+    def _try_ports(self, attachment: str, ports: tuple[PortMapping, ...]) -> None:
+        """Raise PortInUse where somebody else has one."""
+        store = self._core.store
+        with suppress(_RollBackError), store.transaction():
+            store.release_ports(attachment)
+            store.claim_ports(attachment, ports)
+            raise _RollBackError
+
+    def _make_again(self, how: AnyPartKind, part: Part, netns: Netns | None) -> None:
+        with self._inside(part, netns) as inner, ExitStack() as undo:
+            self._make(how, part, decode(part.detail, how.detail), inner, undo, undo)
+            undo.pop_all()
 
     def _forget(self, part: Part) -> None:
         core = self._core
@@ -290,6 +392,14 @@ class Parts:
             timeout_s=self._core.lock_timeout_s,
             what=f"attachment {short(owner.container)}/{owner.ifname}",
         )
+
+
+class _RollBackError(Exception):
+    """Takes a trial back."""
+
+
+def _exists(owner: Owner) -> AlreadyExists:
+    return AlreadyExists("attachment", f"{owner.container}/{owner.ifname}", hint="delete it first")
 
 
 def _link_lock(link: str) -> str:

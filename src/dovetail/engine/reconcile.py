@@ -179,8 +179,11 @@ class _Pass:
             return  # as of an endpoint
         with core.locks.try_hold(attachment) as free:
             parts = core.store.parts(attachment=attachment) if free else []
+            found = {part.kind: self._parts.loss(part, self._faults.link_names) for part in parts}
+            # what made the interface is the one that the others are there for
+            main = next((found[p.kind] for p in parts if core.part_kind(p.kind).layer == "driver"), "")
             for part in reversed(parts):
-                why = self._parts.loss(part, self._faults.link_names)
+                why = found[part.kind] or main
                 if why:
                     owner = part.owner
                     what = f"{part.kind} of {short(owner.container)}/{owner.ifname} on {owner.network}"
@@ -276,6 +279,8 @@ class _Pass:
     def _is_owner(self, kind: str, identifier: str) -> bool:
         """Say whether there is a network, an endpoint or an attachment of that id."""
         store = self._core.store
+        if kind == "bridge":  # of attachments, which goes with the last of them and not before
+            return True
         if kind == "attachment":
             return bool(store.parts(attachment=identifier))
         find = store.endpoint if kind == "endpoint" else store.network

@@ -68,6 +68,14 @@ class BandwidthParts:
         ifb = bandwidth.find_ifb(kernel, owner.network, owner.container, owner.ifname)
         return bandwidth.differences(kernel, host_link, ifb, detail.bandwidth)
 
+    def link(self, detail: Shaped) -> str:
+        """Name the host's end of the pair, which is known once it is made."""
+        return detail.host_link
+
+    def is_alive(self, kernel: Kernel, detail: Shaped, links: frozenset[str]) -> bool:
+        """Say whether it is there; the ifb is of no use without."""
+        return not detail.host_link or detail.host_link in links
+
 
 def _host_link(kernel: Kernel, detail: Shaped, owner: Owner, netns: Netns | None) -> str:
     """Name the host's end of the pair: of those that the result names the one whose peer is the sandbox's interface."""

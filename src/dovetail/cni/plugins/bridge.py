@@ -21,6 +21,7 @@ from dovetail.cni.plugins.link_keys import (
     read_mtu,
 )
 from dovetail.cni.spec.result import IP, Result
+from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
 from dovetail.model.attachment import Attachment, Route
@@ -30,6 +31,17 @@ from dovetail.model.names import check_ifname
 from dovetail.model.reference_forms import IptablesMasquerade, SpoofCheck
 
 __all__ = ["BridgePlugin"]
+
+
+_VLAN_MIN, _VLAN_MAX = 1, 4094
+
+
+class TrunkConf(Conf, frozen=True, kw_only=True):
+    """One VLAN, or those from one to another."""
+
+    id: Annotated[int, "one VLAN"] = 0
+    min_id: Annotated[int, "the first"] = msgspec.field(default=0, name="minID")
+    max_id: Annotated[int, "the last"] = msgspec.field(default=0, name="maxID")
 
 
 class BridgeConf(Conf, frozen=True, kw_only=True):
@@ -56,6 +68,10 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
     enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
     disable_container_interface: Annotated[bool, "leave the container's interface down"] = False
     port_isolation: Annotated[bool, "the container does not reach others that have this too"] = False
+    vlan: Annotated[int, "what the container sends and gets is of this VLAN, of 1 to 4094; 0 for none"] = 0
+    vlan_trunk: Annotated[tuple[TrunkConf, ...], "VLANs that it sends and gets with their tags"] = ()
+    preserve_default_vlan: Annotated[bool, "it stays in VLAN 1 beside them"] = False
+    remove_bridge: Annotated[bool, "a bridge that was made goes with its last container"] = False
 
 
 class BridgePlugin(InterfacePlugin):
@@ -79,6 +95,9 @@ class BridgePlugin(InterfacePlugin):
             raise CniError(
                 INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
             )
+
+        _check_vlan(conf.vlan, "$.vlan", zero=True)
+        _trunk(conf)
 
     def detail(self, call: Call, ipam: Result, netns: Netns) -> BridgePort:
         """Put the port together."""
@@ -109,6 +128,10 @@ class BridgePlugin(InterfacePlugin):
             up=not conf.disable_container_interface,
             dad=conf.enabledad,
             masquerade=conf.ip_masq and conf.ip_masq_backend != "iptables",
+            vlan=conf.vlan,
+            trunk=_trunk(conf),
+            keep_default_vlan=conf.preserve_default_vlan,
+            remove_bridge=conf.remove_bridge,
         )
 
     def further(self, call: Call, made: BridgePort) -> dict[str, Any]:
@@ -138,11 +161,13 @@ class BridgePlugin(InterfacePlugin):
     def expected(self, call: Call, result: Result, netns: Netns) -> BridgePort:
         """Say what the result of another program's bridge plugin names: its bridge, and its port."""
         detail = self.detail(call, result, netns)
-        outer = [one.name for one in result.interfaces if not one.sandbox]
         inner = result.inner(call.environment.ifname)
+        before = result.interfaces[: result.interfaces.index(inner)] if inner is not None else ()
+        outer = [one.name for one in before if not one.sandbox]  # what a plugin after it made comes behind
         attachment = msgspec.structs.replace(
             detail.attachment,
             mac=Mac(inner.mac) if inner is not None and inner.mac else None,
+            mtu=detail.mtu,
             routes=by_gateways(result.routes, result.ips),
         )
         return msgspec.structs.replace(detail, port=outer[-1] if outer else "", attachment=attachment)
@@ -150,6 +175,31 @@ class BridgePlugin(InterfacePlugin):
     def remains(self, call: Call, netns: Netns | None) -> BridgePort:
         """Say what the reference plugin leaves to find: an interface in the sandbox."""
         return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
+
+
+def _check_vlan(number: int, where: str, *, zero: bool = False) -> int:
+    if not (_VLAN_MIN <= number <= _VLAN_MAX or (zero and not number)):
+        raise InvalidArgument(
+            f"invalid VLAN ID {number} (must be between {_VLAN_MIN} and {_VLAN_MAX})", where=where
+        )
+    return number
+
+
+def _trunk(conf: BridgeConf) -> tuple[tuple[int, int], ...]:
+    """Give the VLANs of the trunk, each range once and in order."""
+    found: set[tuple[int, int]] = set()
+    for index, one in enumerate(conf.vlan_trunk):
+        where = f"$.vlanTrunk[{index}]"
+        if not (one.id or one.min_id or one.max_id):
+            raise InvalidArgument("names no VLAN", where=where, hint="give id, or minID and maxID")
+        if one.id:
+            found.add((_check_vlan(one.id, f"{where}.id"), one.id))
+        if one.min_id or one.max_id:
+            first, last = _check_vlan(one.min_id, f"{where}.minID"), _check_vlan(one.max_id, f"{where}.maxID")
+            if first > last:
+                raise InvalidArgument(f"minID {first} is greater than maxID {last}", where=where)
+            found.add((first, last))
+    return tuple(sorted(found))
 
 
 def _ips(call: Call, ipam: Result) -> list[IP]:
@@ -163,7 +213,14 @@ def _with_gateway(ip: IP) -> IP:
     """Give an address without a gateway the first one of its subnet, as the reference plugin does."""
     if ip.gateway is not None:
         return ip
-    return msgspec.structs.replace(ip, gateway=ip.address.network.network_address + 1)
+    network = ip.address.network
+    if network.prefixlen == network.max_prefixlen:
+        raise InvalidArgument(
+            f"{ip.address} is a subnet of one address, where no gateway can be",
+            where="$.isGateway",
+            hint="let the IPAM plugin name the gateway",
+        )
+    return msgspec.structs.replace(ip, gateway=network.network_address + 1)
 
 
 def _defaults(ips: list[IP], routes: tuple[Route, ...]) -> list[Route]:

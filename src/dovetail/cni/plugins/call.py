@@ -101,11 +101,13 @@ class Plugin(ABC):
     """One plugin type over the engine.
 
     conf: its keys, in the object `where`. capabilities: what a runtime may give it, and what that does.
+    gives_addresses: it is an IPAM plugin, to which others delegate.
     """
 
     conf: ClassVar[type[Conf]] = Conf
     where: ClassVar[str] = "$"
     capabilities: ClassVar[Mapping[str, str]] = {}
+    gives_addresses: ClassVar[bool] = False
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine

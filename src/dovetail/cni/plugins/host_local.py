@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated, Any, ClassVar
 
 from dovetail.cni.conf import Conf
@@ -9,7 +10,7 @@ from dovetail.cni.errors import NOT_AVAILABLE, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.plugins.ipam_config import HostLocalConfig, data_dir, read_host_local
 from dovetail.cni.spec.result import IP, Result
-from dovetail.errors import DovetailError, NotFound, one_sentence
+from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
 from dovetail.ipam.host_local import DATA_DIR
 from dovetail.ipam.host_local_parts import HostLocalAddresses
 from dovetail.kernel.protocol import Netns
@@ -44,6 +45,7 @@ class HostLocalPlugin(Plugin):
 
     conf = HostLocalConf
     where = "$.ipam"
+    gives_addresses = True
     capabilities: ClassVar = {
         "ips": "addresses that are wanted, with or without a prefix length",
         "ipRanges": "sets of ranges, before those of the configuration",
@@ -61,8 +63,10 @@ class HostLocalPlugin(Plugin):
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Give them back, whoever took them."""
-        otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
-        self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
+        if self.engine.parts.remove(_KIND, call.owner, netns=netns) is None:
+            otherwise = HostLocalAddresses(data_dir=data_dir(call.config))
+            with suppress(InvalidArgument):  # a path that is none, where nobody can have taken any
+                self.engine.parts.remove(_KIND, call.owner, netns=netns, otherwise=otherwise)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the files with the part, or say that the container has none."""

@@ -9,11 +9,12 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dovetail.cni.delegate import Delegate
-from dovetail.cni.errors import INVALID_CONFIG, CniError
+from dovetail.cni.delegate import Delegate, PluginMissing
+from dovetail.cni.errors import INVALID_CONFIG, NOT_AVAILABLE, CniError
+from dovetail.cni.plugins import plugin_type
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
-from dovetail.errors import AlreadyExists, NotFound
+from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment, Route
@@ -62,8 +63,8 @@ class InterfacePlugin(Plugin):
     def add(self, call: Call, netns: Netns) -> Result:
         """Get addresses, make the interface, and say so; what fails leaves nothing."""
         self.read(call)
-        self._make_way(call, netns)
-        with ExitStack() as undo:
+        with self.engine.parts.alone(call.owner), ExitStack() as undo:
+            self.engine.parts.begin(call.owner, netns=netns)
             ipam = self._ask(call, netns, undo)
             parts, path = self.engine.parts, call.environment.netns
             made = parts.add(self.kind, call.owner, self.detail(call, ipam, netns), netns=netns, path=path)
@@ -72,15 +73,6 @@ class InterfacePlugin(Plugin):
                 parts.add(kind, call.owner, detail, netns=netns, path=path)
             undo.pop_all()
         return self.result(call, ipam, self.attachment_of(made))
-
-    def _make_way(self, call: Call, netns: Netns) -> None:
-        """Refuse a name that is taken before an address is asked for: the one who has it would lose his by the undo."""
-        self.engine.parts.make_way(self.kind, call.owner, netns=netns)
-        ifname = call.environment.ifname
-        with self.engine.kernel.inside(netns) as inner:
-            if inner.link(ifname) is not None:
-                where = f"in {call.environment.netns}; choose another name"
-                raise AlreadyExists("interface", ifname, hint=where)
 
     def _ask(self, call: Call, netns: Netns, undo: ExitStack) -> Result:
         delegate = self._ipam(call)
@@ -116,16 +108,29 @@ class InterfacePlugin(Plugin):
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
-        with ExitStack() as both:  # the second is done whatever becomes of the first
-            parts, owner = self.engine.parts, call.owner
-            delegate = self._ipam(call)
-            if delegate is not None:
-                both.callback(delegate.delete, netns)
-            ours = parts.known(self.kind, owner) is not None
-            both.callback(parts.remove, self.kind, owner, netns=netns, otherwise=self.remains(call, netns))
+        parts = self.engine.parts
+        with parts.alone(call.owner), ExitStack() as both:  # the second is done whatever becomes of the first
+            both.callback(self._give_back, call, netns)
+            ours = parts.known(self.kind, call.owner) is not None
+            left = self.remains(call, netns)
+            both.callback(parts.remove, self.kind, call.owner, netns=netns, otherwise=left)
             for kind in self.further_kinds:
                 left = None if ours else self.further_remains(call, kind)
-                both.callback(parts.remove, kind, owner, netns=netns, otherwise=left)
+                both.callback(parts.remove, kind, call.owner, netns=netns, otherwise=left)
+
+    def _give_back(self, call: Call, netns: Netns | None) -> None:
+        """Have the IPAM plugin take its addresses; what is known to be of ours goes, whatever ``ipam`` says by now."""
+        try:
+            delegate = self._ipam(call)
+        except PluginMissing:
+            self.engine.parts.remove_addresses(call.owner, netns=netns)
+            raise
+        except CniError as exc:  # no ADD can have got an address by it
+            call.stderr += f"{exc.msg}: nothing to give back\n".encode(errors="replace")
+            delegate = None
+        if delegate is not None:
+            delegate.delete(netns)
+        self.engine.parts.remove_addresses(call.owner, netns=netns)
 
     def check(self, call: Call, netns: Netns) -> None:
         """Compare the kernel, and have the IPAM plugin compare, with the result of ADD."""
@@ -141,6 +146,9 @@ class InterfacePlugin(Plugin):
             differences = self.engine.parts.check(
                 self.kind, call.owner, netns=netns, now=lambda detail: self.now(call, result, detail)
             )
+            for kind in self.further_kinds:
+                if self.engine.parts.known(kind, call.owner) is not None:
+                    differences += self.engine.parts.check(kind, call.owner, netns=netns)
         except NotFound:
             otherwise = self.expected(call, ipam, netns)
             differences = self.engine.parts.check(self.kind, call.owner, netns=netns, otherwise=otherwise)
@@ -168,23 +176,36 @@ class InterfacePlugin(Plugin):
         if call.valid is None:
             return
         with ExitStack() as both:
-            delegate = self._ipam(call)
-            if delegate is not None:
-                both.callback(delegate.gc)
+            both.callback(self._collect_addresses, call)
             for kind in (self.kind, *self.further_kinds):
                 left = self.further_remains(call, kind)
                 both.callback(self.engine.parts.collect, kind, call.name, call.valid, otherwise=left)
 
+    def _collect_addresses(self, call: Call) -> None:
+        delegate = self._ipam(call)
+        if delegate is not None:
+            delegate.gc()
+
     def status(self, call: Call) -> None:
         """Say whether the next ADD could succeed: the configuration, and whatever the IPAM plugin says."""
         self.read(call)
-        delegate = self._ipam(call)
+        try:
+            delegate = self._ipam(call)
+        except PluginMissing as exc:
+            raise CniError(NOT_AVAILABLE, exc.msg, exc.details) from exc
         if delegate is not None:
             delegate.status()
 
     def _ipam(self, call: Call) -> Delegate | None:
         kind = call.config.object("ipam").text("type")
         if kind:
+            ours = plugin_type(kind)
+            if ours is not None and not ours.gives_addresses:  # one that calls itself would do so for ever
+                raise CniError(
+                    INVALID_CONFIG,
+                    f"$.ipam.type: {kind!r} gives no addresses",
+                    "name an IPAM plugin, as host-local",
+                )
             return Delegate(self.engine, call, kind)
         if self.needs_addresses and call.environment.command != "DEL":
             raise CniError(INVALID_CONFIG, "$.ipam.type: missing", f"{self.kind} needs an IPAM plugin")

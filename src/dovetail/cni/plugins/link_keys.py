@@ -17,7 +17,7 @@ __all__ = ["LINK_ARGS", "check_mtu", "host_interface", "masquerade_remains", "re
 LINK_ARGS = ("MAC",)
 """The CNI_ARGS that are known; another one is refused unless IgnoreUnknown says otherwise."""
 _AUTO = "auto"
-_MTU_MAX = 65535  # ETH_MAX_MTU, include/uapi/linux/if_ether.h
+_MTU_MIN, _MTU_MAX = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 
 
 def read_mac(call: Call, *, key: bool = False) -> Mac | None:
@@ -46,10 +46,10 @@ def check_mtu(call: Call) -> None:
     if call.config.is_word("mtu", _AUTO):
         return
     mtu = call.config.integer("mtu")
-    if not 0 <= mtu <= _MTU_MAX:
+    if mtu and not _MTU_MIN <= mtu <= _MTU_MAX:
         raise CniError(
             INVALID_CONFIG,
-            f"$.mtu: invalid MTU {mtu}, must be [0, {_MTU_MAX}]",
+            f"$.mtu: invalid MTU {mtu}, must be [{_MTU_MIN}, {_MTU_MAX}]",
             'leave it out for the default, or say "auto" for that of the host\'s default route',
         )
 

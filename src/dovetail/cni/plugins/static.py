@@ -33,6 +33,7 @@ class StaticPlugin(Plugin):
 
     conf = StaticConf
     where = "$.ipam"
+    gives_addresses = True
     capabilities: ClassVar = {"ips": "the addresses, in place of the configuration's"}
 
     def add(self, call: Call, netns: Netns) -> Result:

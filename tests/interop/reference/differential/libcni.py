@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,21 +47,15 @@ class Runtime:
     Spec, "Section 2: Execution Protocol" and "Section 3: Execution of Network Configurations".
     """
 
-    def __init__(self, *path: str, enter: Callable[..., list[str]] = list) -> None:
-        """`enter` gives the command line that runs a command on the runtime's host, this one by default."""
+    def __init__(self, *path: str) -> None:
         self._path = path
-        self._enter = enter
         self._results: dict[tuple[str, str, str], Any] = {}  # the final results of ADDs, as libcni's cache
-
-    def switch(self, *path: str) -> None:
-        """Look for plugins elsewhere from now on; what is attached stays so."""
-        self._path = path
 
     def add(self, conflist: dict[str, Any], attachment: Attachment) -> Any:
         """Execute ADD in order; a failure stops the chain, and the runtime owes a DEL."""
         result = None
         for plugin in conflist["plugins"]:
-            result = json.loads(self._execute("ADD", conflist, plugin, attachment, result))
+            result = json.loads(self.execute("ADD", conflist, plugin, attachment, result))
         self._results[_key(conflist, attachment)] = result
         return result
 
@@ -74,7 +67,7 @@ class Runtime:
         if result is None:
             raise PluginError("", 1, json.dumps({"msg": "CHECK needs the result of an ADD"}), "")
         for plugin in conflist["plugins"]:
-            self._execute("CHECK", conflist, plugin, attachment, result)
+            self.execute("CHECK", conflist, plugin, attachment, result)
 
     def delete(
         self, conflist: dict[str, Any], attachment: Attachment, *, without_result: bool = False
@@ -84,12 +77,44 @@ class Runtime:
         if at_least(conflist["cniVersion"], "0.4.0") and not without_result:
             result = self._results.get(_key(conflist, attachment))
         for plugin in reversed(conflist["plugins"]):
-            self._execute("DEL", conflist, plugin, attachment, result)
+            self.execute("DEL", conflist, plugin, attachment, result)
         self._results.pop(_key(conflist, attachment), None)
 
-    def _execute(
-        self, verb: str, conflist: dict[str, Any], plugin: dict[str, Any], attachment: Attachment, result: Any
+    def gc(self, conflist: dict[str, Any], valid: Any) -> None:
+        """Execute GC in order, whatever fails; `valid` is a list of attachments, or None as Go's nil is written."""
+        failures = []
+        for plugin in conflist["plugins"]:
+            wanted = (
+                [{"containerID": a.container, "ifname": a.ifname} for a in valid]
+                if valid is not None
+                else None
+            )
+            keys = {"cni.dev/valid-attachments": wanted, "cni.dev/attachments": wanted}
+            try:
+                self.execute("GC", conflist, {**plugin, **keys}, Attachment("", "", ""))
+            except PluginError as exc:
+                failures.append(exc)
+        if failures:
+            raise failures[0]
+
+    def status(self, conflist: dict[str, Any]) -> None:
+        """Execute STATUS in order; the first error counts."""
+        for plugin in conflist["plugins"]:
+            self.execute("STATUS", conflist, plugin, Attachment("", "", ""))
+
+    def result_of(self, conflist: dict[str, Any], attachment: Attachment) -> Any:
+        """Give the final result of an ADD."""
+        return self._results.get(_key(conflist, attachment))
+
+    def execute(
+        self,
+        verb: str,
+        conflist: dict[str, Any],
+        plugin: dict[str, Any],
+        attachment: Attachment,
+        result: Any = None,
     ) -> str:
+        """Execute one plugin and give its standard output. Raises PluginError."""
         document = {**plugin, "name": conflist["name"], "cniVersion": conflist["cniVersion"]}
         given = {
             name: attachment.capabilities[name]
@@ -110,7 +135,7 @@ class Runtime:
             "CNI_PATH": ":".join(self._path),
         }
         done = subprocess.run(
-            self._enter((self._find(plugin["type"]),)),
+            [self._find(plugin["type"])],
             input=json.dumps(document),
             capture_output=True,
             text=True,
