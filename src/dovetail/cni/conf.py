@@ -80,7 +80,9 @@ _PLAIN: dict[Any, _Read] = {
     int: Folded.integer,
     tuple[str, ...]: Folded.texts,
     dict[str, str]: Folded.strings,
-    Folded: Folded.object,
+    dict[str, Any]: Folded.object,
+    tuple[Any, ...]: Folded.objects,
+    tuple[tuple[Any, ...], ...]: Folded.object_lists,
 }
 
 
@@ -107,11 +109,13 @@ _WORDS: dict[Any, str] = {
     int: "a whole number",
     tuple[str, ...]: "a list of texts",
     dict[str, str]: "an object of texts",
-    Folded: "an object",
+    dict[str, Any]: "an object",
+    tuple[Any, ...]: "a list of objects",
+    tuple[tuple[Any, ...], ...]: "a list of lists of objects",
 }
 
 
 def _default(value: Any) -> str:
-    if value in ("", None, (), {}) or value is msgspec.NODEFAULT or isinstance(value, Folded):
+    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

@@ -12,7 +12,14 @@ from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
-from dovetail.cni.plugins.link_keys import LINK_ARGS, check_mtu, host_interface, read_mac, read_mtu
+from dovetail.cni.plugins.link_keys import (
+    LINK_ARGS,
+    check_mtu,
+    host_interface,
+    masquerade_remains,
+    read_mac,
+    read_mtu,
+)
 from dovetail.cni.spec.result import IP, Result
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
@@ -41,7 +48,9 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
         int | Literal["auto"],
         "of the pair, and of a bridge that is made; 0 is the kernel's default, auto that of the host's default route",
     ] = 0
-    host_interface_name: Annotated[str, "of the host's end: literally, or with a `%` for digits of the attachment"] = ""
+    host_interface_name: Annotated[
+        str, "of the host's end: literally, or with a `%` for digits of the attachment"
+    ] = ""
     hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
     promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
     enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
@@ -114,14 +123,7 @@ class BridgePlugin(InterfacePlugin):
 
     def further_remains(self, call: Call, kind: str) -> Any:
         """Say what the reference plugin leaves: rules, by the addresses of its result or for all that the container had."""
-        if kind == "macspoofchk":
-            return SpoofCheck()
-        try:
-            result = call.prev_result
-        except CniError:
-            result = None
-        addresses = result.addresses_of(call.environment.ifname) if result is not None else ()
-        return IptablesMasquerade(addresses=addresses)
+        return SpoofCheck() if kind == "macspoofchk" else masquerade_remains(call)
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
         """Say the gateways that the bridge was given where IPAM named none."""

@@ -10,8 +10,9 @@ from dovetail.kernel.protocol import Kernel
 from dovetail.kernel.uplink import uplink_mtu
 from dovetail.model.mac import Mac
 from dovetail.model.names import check_port_name, named_port, port_link
+from dovetail.model.reference_forms import IptablesMasquerade
 
-__all__ = ["LINK_ARGS", "check_mtu", "host_interface", "read_mac", "read_mtu"]
+__all__ = ["LINK_ARGS", "check_mtu", "host_interface", "masquerade_remains", "read_mac", "read_mtu"]
 
 LINK_ARGS = ("MAC",)
 """The CNI_ARGS that are known; another one is refused unless IgnoreUnknown says otherwise."""
@@ -58,6 +59,16 @@ def read_mtu(call: Call, kernel: Kernel, *, ipv6: bool) -> int:
     if call.config.is_word("mtu", _AUTO):
         return uplink_mtu(kernel, ipv6=ipv6)
     return call.config.integer("mtu")
+
+
+def masquerade_remains(call: Call) -> IptablesMasquerade:
+    """Say whom another program's rules masquerade for: the addresses of its result, or all that the container had."""
+    try:
+        result = call.prev_result
+    except CniError:
+        result = None
+    addresses = result.addresses_of(call.environment.ifname) if result is not None else ()
+    return IptablesMasquerade(addresses=addresses)
 
 
 def host_interface(call: Call) -> str:
