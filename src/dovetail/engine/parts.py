@@ -364,9 +364,13 @@ class Parts:
     def _inside(self, part: Part, netns: Netns | None) -> Iterator[Netns | None]:
         """Give the part's namespace: `netns` where the caller has it open, else by its path; None where it is gone.
 
-        One of this boot only: another boot's path may be another container's by now.
+        One of this boot only: another boot's path may be another container's by now. A container that is attached
+        anew without a DEL may be in another namespace, which is not to be changed for what was in the first.
         """
-        if netns is not None or not part.netns or part.boot_id != self._core.boot_id:
+        if part.boot_id != self._core.boot_id:
+            yield None
+            return
+        if not part.netns or (netns is not None and netns.inode == part.inode):
             yield netns
             return
         try:
