@@ -39,10 +39,11 @@ kernel: setup
 interop: setup $(BUNDLE)
 	scripts/run-tests tests/interop
 
-# The long forms of what `make test` does shortly: 200 docker runs in a row and 50 at once, then random
-# operations with kill -9 among them: MINUTES=20 of them, from SEED (a number; it is printed).
+# The long forms of what `make test` does shortly: 200 docker runs in a row and 50 at once, 100 containers and 100 pods
+# on a directory of plugins 16 at a time, then random operations with kill -9 among them: MINUTES=20 of them, from SEED
+# (a number; it is printed).
 soak: setup
-	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak
+	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak tests/interop/runtimes
 	FUZZ=50000 scripts/run-tests tests/property/test_plugin_socket.py
 
 # Times against Debian's Go plugins and the kernel's own floor, and of Docker on dovetail and on its own bridge driver;

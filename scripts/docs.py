@@ -26,6 +26,8 @@ from dovetail.api.views import driver_view
 from dovetail.cli.main import root
 from dovetail.cli.reference import reference
 from dovetail.cni import errors as cni_errors
+from dovetail.cni.conf import keys_of
+from dovetail.cni.plugins import PLUGINS, plugin_type
 from dovetail.cnm import options as docker_options
 from dovetail.cnm import server
 from dovetail.drivers.protocol import Driver
@@ -78,6 +80,39 @@ def docker_keys() -> str:
                 found.setdefault(synonym, (key, []))[1].append(driver.name)
     rows = [(f"`{key}`", f"`{ours}`", ", ".join(names)) for key, (ours, names) in sorted(found.items())]
     return table(("Docker's option", "option", "of the drivers"), rows)
+
+
+def plugin_list() -> str:
+    """List the CNI plugins with what each is for."""
+    rows = [(f"[`{name}`](#{name})", _plugin_summary(name)) for name in sorted(PLUGINS) if name != "dovetail"]
+    return table(("type", "what it does"), rows)
+
+
+def plugin_keys() -> str:
+    """Describe the keys and the capabilities of each CNI plugin, from its types."""
+    parts = []
+    for name in sorted(PLUGINS):
+        kind = plugin_type(name)
+        if name == "dovetail" or kind is None:
+            continue  # it has a page of its own
+        summary = _plugin_summary(name)
+        parts += [f"## {name}", f"{summary[:1].upper()}{summary[1:]}."]
+        keys = [
+            (f"`{key.name}`", key.accepts, f"`{key.default}`" if key.default else "", key.meaning)
+            for key in keys_of(kind.conf)
+        ]
+        where = f" of `{kind.where.removeprefix('$.')}`" if kind.where != "$" else ""
+        parts.append(table((f"key{where}", "value", "default", "meaning"), keys) if keys else "No keys.")
+        if kind.capabilities:
+            rows = [(f"`{capability}`", meaning) for capability, meaning in kind.capabilities.items()]
+            parts.append(table(("capability", "value"), rows))
+    return "\n\n".join(parts)
+
+
+def _plugin_summary(name: str) -> str:
+    kind = plugin_type(name)
+    first = (inspect.getmodule(kind).__doc__ or "").strip().splitlines()[0]
+    return first.partition(": ")[2].removesuffix(".").replace("``", "`")
 
 
 def routes() -> str:
@@ -236,6 +271,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
         "docker-options": docker,
         "docker-keys": docker_keys,
     },
+    "docs/reference/cni-plugins.md": {"plugins": plugin_list, "keys": plugin_keys},
     "docs/reference/api.md": {"routes": routes, "requests": bodies},
     "docs/reference/errors.md": {"errors": error_table, "cni-codes": cni_codes},
     "docs/explanation/firewall.md": firewall_docs.PARTS,

@@ -18,12 +18,12 @@ from dovetail.drivers.protocol import Driver
 from dovetail.engine.core import Core
 from dovetail.engine.engine import Engine
 from dovetail.engine.locks import Locks
-from dovetail.engine.part_kind import AnyPartKind
 from dovetail.engine.report import DockerNetworks
 from dovetail.engine.trace import Step, Tracer
 from dovetail.errors import DovetailError, KernelError, PermissionDenied, StoreError
 from dovetail.features.protocol import HostFirewall
 from dovetail.kernel.protocol import Kernel
+from dovetail.part_kinds import PartKinds
 from dovetail.store.protocol import Store
 
 __all__ = ["DEFAULT_DOCKER_SOCKET", "DEFAULT_RUN_DIR", "DEFAULT_STATE_DIR", "build_engine", "failpoint"]
@@ -79,7 +79,7 @@ def build_engine(
         store=store,
         drivers={driver.name: driver for driver in _drivers()},
         ipams={"local": LocalIpam(store, boot_id=boot_id)},
-        part_kinds={kind.name: kind for kind in _part_kinds()},
+        part_kinds=PartKinds(),
         features=(Masquerade(), PortMap(), Isolation()),
         ruleset=ruleset,
         user_rules=partial(read_rules, rules_dir),
@@ -176,16 +176,6 @@ def _drivers() -> tuple[Driver, ...]:
         PtpDriver(),
         VlanDriver(),
     )
-
-
-def _part_kinds() -> tuple[AnyPartKind, ...]:
-    from dovetail.drivers.bridge_port import BridgePorts
-    from dovetail.features.admitted import AdmittedParts
-    from dovetail.features.bandwidth_parts import BandwidthParts
-    from dovetail.features.published import PublishedParts
-    from dovetail.ipam.host_local_parts import HostLocalParts
-
-    return (AdmittedParts(), BandwidthParts(), BridgePorts(), HostLocalParts(), PublishedParts())
 
 
 def _host_firewall() -> HostFirewall:

@@ -424,12 +424,15 @@ class Dockerd(ContainerRuntime):
 
 
 class Podman(ContainerRuntime):
-    """A real podman 4 on its CNI backend, which executes our plugin; it has no daemon, and ours may run or not."""
+    """A real podman 4 on its CNI backend, which executes our plugins; it has no daemon, and ours may run or not."""
 
-    def __init__(self, host: PrivateHost) -> None:
-        base, plugins = host.dir / "podman", host.dir / "cni-bin"
+    def __init__(self, host: PrivateHost, plugins: Path | None = None) -> None:
+        """Write its configuration; `plugins` is its only directory of plugins, ours where there is none."""
+        base = host.dir / "podman"
         self.dovetail = DovetailDaemon(host)
-        self.dovetail.cli("cni", "install", "--bin-dir", str(plugins))
+        if plugins is None:
+            plugins = host.dir / "cni-bin"
+            self.dovetail.cli("cni", "install", "--bin-dir", str(plugins))
         self._networks = base / "net.d"
         self._networks.mkdir(parents=True)
         configuration = base / "containers.conf"
@@ -499,6 +502,12 @@ def dovetail_daemon(private_host: PrivateHost) -> DovetailDaemon:
 
 
 @pytest.fixture
+def stopped_daemon(private_host: PrivateHost) -> DovetailDaemon:
+    """The commands alone: nobody answers, and the plugins run the engine themselves."""
+    return DovetailDaemon(private_host)
+
+
+@pytest.fixture
 def rootfs(private_host: PrivateHost) -> Path:
     """A tar archive of a root file system with busybox."""
     return _make_rootfs(private_host)
@@ -561,9 +570,19 @@ def docker(dovetail_daemon: DovetailDaemon, dockerd: Dockerd) -> Dockerd:
 
 
 @pytest.fixture
-def podman(private_host: PrivateHost, rootfs: Path) -> Podman:
-    """A podman with image ``bb`` and our plugins, which find a daemon when one runs (`dovetail_daemon`)."""
+def make_podman(private_host: PrivateHost, rootfs: Path) -> Callable[..., Podman]:
+    """Give what starts a podman on a directory of plugins, with image ``bb``."""
     _need("podman", "runc", "conmon")
-    runtime = Podman(private_host)
-    runtime("import", str(rootfs), "bb")
-    return runtime
+
+    def make(plugins: Path | None = None) -> Podman:
+        runtime = Podman(private_host, plugins)
+        runtime("import", str(rootfs), "bb")
+        return runtime
+
+    return make
+
+
+@pytest.fixture
+def podman(make_podman: Callable[..., Podman]) -> Podman:
+    """A podman with image ``bb`` and our plugins, which find a daemon when one runs (`dovetail_daemon`)."""
+    return make_podman()

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dovetail.errors import AlreadyExists, KernelError, NotFound
+from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NotFound
+from dovetail.kernel.devices import DeviceSelector, find_device
 from dovetail.kernel.linux import LinuxKernel
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
+from dovetail.model.mac import Mac
 
 pytestmark = pytest.mark.root
 
@@ -66,12 +70,14 @@ def test_a_link_says_how_it_is_and_where_its_peer_is(host: Any, kernel: LinuxKer
     kernel.add_veth(LinkSpec("v0", up=True), LinkSpec("v1"))
     kernel.add_veth(LinkSpec("w0", up=True), LinkSpec("w1", netns=box, up=True))
 
-    found = {link.name: link for link in kernel.links()}
-
-    seen = host.links()
-    for name in ("v0", "v1", "w0", "lo"):
-        assert found[name].operstate == seen[name]["operstate"].lower()
-    assert (found["v0"].operstate, found["w0"].operstate) == ("lowerlayerdown", "up")
+    deadline = time.monotonic() + 10
+    while True:  # a carrier is noticed a moment later
+        found, seen = {link.name: link for link in kernel.links()}, host.links()
+        states = {name: link.operstate for name, link in found.items()}
+        if states == {"lo": "unknown", "v0": "lowerlayerdown", "v1": "down", "w0": "up"}:
+            break
+        assert time.monotonic() < deadline, states
+    assert states == {name: link["operstate"].lower() for name, link in seen.items()}
     assert (found["v0"].netnsid, found["w0"].netnsid) == (-1, seen["w0"]["link_netnsid"])
 
 
@@ -219,3 +225,29 @@ def test_a_link_that_is_told_to_announces_its_addresses_when_it_comes_up(
         while wanted:  # each is seen, or the socket's time is over
             frame = wire.recv(2000)
             wanted = {name: fits for name, fits in wanted.items() if not fits(frame)}
+
+
+# -- cards ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def sysfs(host: Any, tmp_path: Path) -> Iterator[str]:
+    """A sysfs of the host's namespace: it shows the interfaces of the namespace that mounted it."""
+    path = tmp_path / "sys"
+    path.mkdir()
+    host.run("mount", "-n", "-t", "sysfs", "sysfs", str(path))
+    yield str(path)
+    host.run("umount", "-n", str(path))
+
+
+def test_a_card_is_found_in_the_kernels_tree(kernel: LinuxKernel, box: Netns, sysfs: str) -> None:
+    kernel.add_veth(LinkSpec("card0", Mac("02:00:5e:10:00:01")), LinkSpec("wire0"))
+
+    by_path = find_device(kernel, DeviceSelector(kernel_path="/sys/devices/virtual"), sysfs=sysfs)
+    by_mac = find_device(kernel, DeviceSelector(mac=Mac("02:00:5e:10:00:01")))
+
+    assert by_path == by_mac == kernel.link("card0")
+    with pytest.raises(InvalidArgument, match="leads out of"):
+        find_device(
+            kernel, DeviceSelector(kernel_path="/sys/devices/virtual/net/card0/subsystem"), sysfs=sysfs
+        )

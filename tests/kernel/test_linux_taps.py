@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import struct
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -85,7 +86,9 @@ def test_a_process_gets_the_frames_of_a_tap(host: Any, kernel: LinuxKernel, open
 
     opened("tap0", 0x1002)  # IFF_TAP | IFF_NO_PI
 
-    assert host.links()["tap0"]["operstate"] == "UP"
+    deadline = time.monotonic() + 10
+    while host.links()["tap0"]["operstate"] != "UP":
+        assert time.monotonic() < deadline, host.links()["tap0"]
 
 
 def test_a_tap_of_several_queues_is_opened_as_often(kernel: LinuxKernel, opened: Any) -> None:

@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, NewType, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 import msgspec
 
 from dovetail.cni.folded import Folded
 
-__all__ = ["AUTO", "Conf", "Key", "Size", "keys_of", "read_conf"]
-
-Size = NewType("Size", int)
-"""A number of bytes, or the word ``auto``, which is `AUTO`."""
-AUTO = Size(-1)
+__all__ = ["Conf", "Key", "keys_of", "read_conf"]
 
 C = TypeVar("C", bound="Conf")
 
@@ -74,6 +70,8 @@ def _reader(accepted: Any) -> _Read:
         return functools.partial(_choice, known=get_args(accepted))
     if accepted in _PLAIN:
         return _PLAIN[accepted]
+    if accepted == int | Literal["auto"]:
+        return _number_or_auto
     if type(None) in get_args(accepted):
         return _reader(next(one for one in get_args(accepted) if one is not type(None)))
     raise TypeError(accepted)
@@ -89,18 +87,20 @@ def _objects(config: Folded, key: str, *, kind: type[Conf]) -> tuple[Conf, ...]:
     return tuple(read_conf(one, kind) for one in config.objects(key))
 
 
-def _size(config: Folded, key: str) -> int:
-    return config.size(key, AUTO)
-
-
 _PLAIN: dict[Any, _Read] = {
     str: Folded.text,
     bool: Folded.boolean,
     int: Folded.integer,
-    Size: _size,
     tuple[str, ...]: Folded.texts,
     dict[str, str]: Folded.strings,
+    dict[str, Any]: Folded.object,
+    tuple[Any, ...]: Folded.objects,
+    tuple[tuple[Any, ...], ...]: Folded.object_lists,
 }
+
+
+def _number_or_auto(config: Folded, key: str) -> int | str:
+    return "auto" if config.is_word(key, "auto") else config.integer(key)
 
 
 def _choice(config: Folded, key: str, *, known: tuple[str, ...]) -> str:
@@ -119,16 +119,19 @@ def _words(accepted: Any) -> str:
 
 
 _WORDS: dict[Any, str] = {
+    int | Literal["auto"]: "a whole number, or `auto`",
     str: "text",
     bool: "true or false",
     int: "a whole number",
-    Size: "a whole number, `auto`",
     tuple[str, ...]: "a list of texts",
     dict[str, str]: "an object of texts",
+    dict[str, Any]: "an object",
+    tuple[Any, ...]: "a list of objects",
+    tuple[tuple[Any, ...], ...]: "a list of lists of objects",
 }
 
 
 def _default(value: Any) -> str:
-    if value in ("", None, (), {}) or value is msgspec.NODEFAULT:
+    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT:
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

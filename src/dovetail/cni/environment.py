@@ -73,4 +73,5 @@ def check_args(args: Mapping[str, str], known: tuple[str, ...]) -> None:
     """Refuse unknown CNI_ARGS, unless ``IgnoreUnknown`` says otherwise."""
     unknown = [f"{key}={value}" for key, value in args.items() if key not in {*known, "IgnoreUnknown"}]
     if unknown and args.get("IgnoreUnknown", "").lower() not in {"1", "true", "t"}:
-        raise CniError(BAD_ENVIRONMENT, f'ARGS: unknown args ["{" ".join(unknown)}"]')
+        listed = " ".join(f'"{one}"' for one in unknown)
+        raise CniError(BAD_ENVIRONMENT, f"ARGS: unknown args [{listed}]")

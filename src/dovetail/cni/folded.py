@@ -43,15 +43,9 @@ class Folded:
             raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a whole number")
         return int(value) if isinstance(value, float) else self._typed(key, int, 0)
 
-    def size(self, key: str, auto: int) -> int:
-        """Give a number of bytes, 0 where it is missing or null, and `auto` where it is the word for that."""
-        value = self._items.get(key.lower())
-        if value == "auto":
-            return auto
-        number = self.integer(key) if not isinstance(value, str) else -1
-        if number < 0:
-            raise CniError(INVALID_CONFIG, f"{self._where}.{key}: expected a number of bytes, or auto")
-        return number
+    def is_word(self, key: str, word: str) -> bool:
+        """Say whether the value is `word`, where another type is expected otherwise."""
+        return bool(self._items.get(key.lower()) == word)
 
     def boolean(self, key: str) -> bool:
         """Give true or false, false where it is missing or null."""

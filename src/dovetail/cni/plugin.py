@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from dovetail import __version__
+from dovetail.cni.conf import read_conf
 from dovetail.cni.config import network_name, read_config
 from dovetail.cni.environment import Environment, read_environment
 from dovetail.cni.errors import (
@@ -31,6 +32,7 @@ __all__ = ["Outcome", "run"]
 
 _log = logging.getLogger("dovetail")
 _CURRENT = SUPPORTED[-1]
+_READ = frozenset({"ADD", "CHECK", "STATUS"})  # DEL and GC make do with what there is
 _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 
 
@@ -95,6 +97,8 @@ def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, A
     handler = kind(engine)
     detail = {"network": call.name, "container": environment.container_id, "ifname": environment.ifname}
     with engine.tracer.step("cni", environment.command, **{k: v for k, v in detail.items() if v}):
+        if environment.command in _READ:
+            read_conf(kind.section(call.config), kind.conf)
         match environment.command:
             case "ADD":
                 with _open(engine, environment, netns_fd) as netns:

@@ -17,11 +17,12 @@ import msgspec
 from dovetail.drivers import bridge_check, sandbox_end
 from dovetail.drivers.bridge_options import KNOWN, BridgeOptions, read_intent, read_options
 from dovetail.drivers.forwarding import let_host_forward, let_loopback_lead
-from dovetail.drivers.network_options import settle, uplink_mtu
+from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import Conflict, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
+from dovetail.kernel.uplink import uplink_mtu
 from dovetail.model.addresses import IPInterface, interface_in
 from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.endpoint import Endpoint

@@ -13,22 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from ipaddress import ip_network
 from typing import Literal
 
 import msgspec
 
-from dovetail.drivers import bridge_link, sandbox_end
+from dovetail.drivers import attachment_link, bridge_link, sandbox_end
 from dovetail.drivers.forwarding import let_host_forward
-from dovetail.drivers.network_options import uplink_mtu
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
-from dovetail.model.attachment import HostInterface
+from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
-from dovetail.model.mac import Mac
-from dovetail.model.names import derive_id, link_alias
+from dovetail.model.leaving import leaving
 
 __all__ = ["BridgePorts"]
 
@@ -49,9 +46,6 @@ class BridgePorts:
         Raises Conflict where the bridge's name is another link's or the bridge has another address, Unsupported for
         VLANs where the kernel cannot tell them apart.
         """
-        if detail.follows_uplink:
-            ipv6 = any(address.version == _V6 for address in detail.attachment.addresses)
-            detail = msgspec.structs.replace(detail, mtu=uplink_mtu(kernel, ipv6=ipv6))
         if detail.forwards:
             let_host_forward(kernel, {address.version for address in detail.attachment.addresses})
         outer = bridge_link.ensure(kernel, detail, store_id, undo)
@@ -77,33 +71,30 @@ class BridgePorts:
             raise NotFound("namespace", detail.attachment.sandbox)
         attachment = msgspec.structs.replace(
             detail.attachment,
-            mac=detail.attachment.mac or _mac(detail, owner),
+            mac=detail.attachment.mac
+            or attachment_link.mac_of(detail.bridge, detail.attachment.addresses, owner),
             mtu=detail.mtu or _DEFAULT_MTU,
-        )
-        alias = link_alias(
-            store_id, "attachment", derive_id(owner.face, owner.network, owner.container, owner.ifname)
         )
         end = LinkSpec(
             detail.port,
-            mac=_port_mac(owner),
+            mac=attachment_link.port_mac(owner),
             mtu=detail.mtu,
             master=detail.bridge,
             hairpin=detail.hairpin,
             isolated=detail.isolated,
-            alias=alias,
+            alias=attachment_link.alias_of(owner, store_id),
             up=True,
         )
         peer = LinkSpec(attachment.ifname, mac=attachment.mac, mtu=detail.mtu, netns=netns)
-        undo.callback(kernel.delete_links, [detail.port])  # the name can only be this attachment's
         try:
-            kernel.add_veth(end, peer)
+            attachment_link.add_pair(kernel, end, peer, owner, undo)
         except NotFound:  # somebody has deleted the bridge a moment ago
             bridge_link.ensure(kernel, detail, store_id, ExitStack())
-            kernel.add_veth(end, peer)
+            attachment_link.add_pair(kernel, end, peer, owner, undo)
         bridge_link.join_vlans(kernel, detail, detail.port)
         if detail.up:
             with kernel.inside(netns) as inner:
-                sandbox_end.configure(inner, attachment, loopback=False, dad=detail.dad)
+                _configure(inner, attachment, dad=detail.dad)
         outer = (
             *attachment.host_interfaces,
             HostInterface(name=detail.port, mac=end.mac, mtu=attachment.mtu),
@@ -115,10 +106,9 @@ class BridgePorts:
     def unmake(self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None) -> None:
         """Delete the pair: by the host's end, or where another program made it by the sandbox's."""
         if detail.port:
-            kernel.delete_links([detail.port])
+            attachment_link.delete_port(kernel, detail.port, owner)
         elif netns is not None:
-            with kernel.inside(netns) as inner:
-                inner.delete_links([detail.attachment.ifname])
+            attachment_link.delete_foreign(kernel, netns, detail.attachment.ifname, ("veth",))
 
     def release(self, kernel: Kernel, detail: BridgePort) -> None:
         """Delete the bridge, where that was asked for and dovetail made it."""
@@ -137,16 +127,7 @@ class BridgePorts:
 
     def elements(self, detail: BridgePort) -> Sequence[Element]:
         """Give for each address that it is masqueraded, but not to its neighbours, where that was asked for."""
-        if not detail.masquerade:
-            return ()
-        return [
-            element
-            for address in detail.attachment.addresses
-            for element in (
-                Element(f"leaving{address.version}", (address.ip,)),
-                Element(f"neighbours{address.version}", (ip_network(address.ip), address.network)),
-            )
-        ]
+        return leaving(detail.attachment.addresses) if detail.masquerade else ()
 
     def link(self, detail: BridgePort) -> str:
         """Name the bridge."""
@@ -157,14 +138,13 @@ class BridgePorts:
         return detail.port in links
 
 
-def _mac(detail: BridgePort, owner: Owner) -> Mac:
-    """Give the MAC that goes with the first address: see `sandbox_end.mac_of`."""
-    addresses = sorted(detail.attachment.addresses, key=lambda address: address.version)
-    if addresses:
-        return Mac.derived(f"address/{detail.bridge}/{addresses[0].ip}")
-    return Mac.derived(f"attachment/{owner.network}/{owner.container}/{owner.ifname}")
-
-
-def _port_mac(owner: Owner) -> Mac:
-    """Give the host's end a high MAC: a bridge of somebody else's takes the lowest of its ports' and must keep its own."""
-    return Mac.derived(f"port/{owner.network}/{owner.container}/{owner.ifname}", first=0xFE)
+def _configure(inner: Kernel, attachment: Attachment, *, dad: bool) -> None:
+    asks = dad and any(address.version == _V6 for address in attachment.addresses)
+    if (
+        asks
+    ):  # the namespace may have it turned off; enhanced: what the host's end sends back is none (RFC 7527)
+        for key in ("enhanced_dad", "accept_dad"):
+            inner.set_sysctl(f"net/ipv6/conf/{attachment.ifname}/{key}", "1")
+    sandbox_end.configure(inner, attachment, loopback=False, dad=asks)
+    if asks:
+        inner.wait_for_dad(attachment.ifname)

@@ -5,13 +5,12 @@ A driver puts `ADDRESSED` into its own table, and calls `settle` in `plan_networ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from dovetail.drivers.options import Given, Option
 from dovetail.errors import InvalidArgument
-from dovetail.kernel.protocol import Kernel
 from dovetail.model.attachment import Route
 from dovetail.model.names import check_ifname
 from dovetail.model.network import Network
@@ -23,7 +22,6 @@ __all__ = [
     "follows_uplink",
     "is_sticky",
     "settle",
-    "uplink_mtu",
     "without_gateway",
 ]
 
@@ -48,8 +46,6 @@ ADDRESSED: Mapping[str, Option] = {
 """In words that hold for every driver; one that has more to say about an option has it again in its own table."""
 
 _PREFIX_MAX = 12  # of IFNAMSIZ - 1 = 15 characters, so that three are left for a number
-_V6 = 6
-_MTU_MIN_V6 = 1280  # IPV6_MIN_MTU, RFC 8200 §5
 
 
 def without_gateway(options: Mapping[str, str], known: Mapping[str, Option]) -> frozenset[int]:
@@ -150,23 +146,3 @@ def _check_routes(network: Network, routes: Iterable[Route], where: str) -> None
         if (route.destination, route.priority) in seen:
             raise InvalidArgument(f"there are two routes to {route.destination}", where=where)
         seen.add((route.destination, route.priority))
-
-
-def uplink_mtu(kernel: Kernel, *, ipv6: bool) -> int:
-    """Give the MTU of the link that the host's default route leads out of; 0 where there is none.
-
-    A network with IPv6 has 1280 at least (RFC 8200 §5), whatever the uplink can do.
-    """
-    name = next(_default_links(kernel), "")
-    link = kernel.link(name) if name else None
-    if link is None or not link.mtu:
-        return 0
-    return max(link.mtu, _MTU_MIN_V6) if ipv6 else link.mtu
-
-
-def _default_links(kernel: Kernel) -> Iterator[str]:
-    routes = kernel.routes()  # of one destination the kernel lists the least metric first
-    for version in (4, 6):
-        for route in routes:
-            if route.destination.version == version and not route.destination.prefixlen:
-                yield route.link

@@ -17,19 +17,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
-from ipaddress import IPv6Interface, ip_interface, ip_network
+from ipaddress import ip_network
 
 import msgspec
 
-from dovetail.drivers import ptp_check, sandbox_end
+from dovetail.drivers import forwarding, host_end, sandbox_end
 from dovetail.drivers.firewall_options import read_firewall
 from dovetail.drivers.forwarding import let_host_forward, let_loopback_lead
-from dovetail.drivers.network_options import settle, uplink_mtu
+from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.protocol import Difference
 from dovetail.drivers.ptp_options import KNOWN, MODES, check_network
 from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
+from dovetail.kernel.uplink import uplink_mtu
 from dovetail.model.addresses import IPAddress, IPInterface
 from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
@@ -41,11 +42,6 @@ __all__ = ["PtpDriver"]
 
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 _V6 = 6
-
-_LINK_LOCAL = IPv6Interface("fe80::1/64")
-"""Of the host's end. Asking a sandbox for the MAC of its address on behalf of others, the kernel speaks from a
-link-local address (ndisc_send_ns, net/ipv6/ndisc.c), and does not ask at all while it looks for duplicates of its
-own: for a second and more, forwarded packets would be lost. This one is there at once."""
 
 
 class PtpDriver:
@@ -124,7 +120,9 @@ class PtpDriver:
         end, peer = _veth(network, endpoint, attachment, sandbox=sandbox, store_id=store_id)
         undo.callback(kernel.delete_links, [end.name])  # whose name it can only be
         kernel.add_veth(end, peer)
-        _configure_host_end(kernel, network, endpoint)
+        if not network.internal:
+            let_loopback_lead(kernel, network, end.name)
+        host_end.configure(kernel, end.name, _gateways(network, endpoint), endpoint.addresses)
         if sandbox is not None:
             with kernel.inside(sandbox) as inner:
                 sandbox_end.configure(inner, attachment)
@@ -138,19 +136,26 @@ class PtpDriver:
         self, kernel: Kernel, network: Network, endpoint: Endpoint, sandbox: Netns | None
     ) -> list[Difference]:
         """Say a sentence for each thing that differs: link, addresses and routes of both ends, forwarding."""
-        return ptp_check.differences(kernel, network, endpoint, sandbox, host_addresses(network, endpoint))
+        found = [
+            *host_end.differences(
+                kernel,
+                host_link(endpoint.id),
+                _gateways(network, endpoint),
+                endpoint.addresses,
+                mtu=network.mtu,
+            ),
+            *forwarding.differences(kernel, network.versions),
+        ]
+        if endpoint.attachment is not None and sandbox is not None:
+            with kernel.inside(sandbox) as inner:
+                found += sandbox_end.differences(inner, endpoint.attachment)
+        return found
 
     def is_alive(
         self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
     ) -> bool:
         """Say whether the host's end is there: it is gone when either end is."""
         return host_link(endpoint.id) in links
-
-
-def host_addresses(network: Network, endpoint: Endpoint) -> list[IPInterface]:
-    """Give the addresses of the host's end: the gateways', on every host's end the same, and one for IPv6 itself."""
-    found: list[IPInterface] = [ip_interface(_gateway(network, address)) for address in endpoint.addresses]
-    return [*found, _LINK_LOCAL] if any(address.version == _V6 for address in found) else found
 
 
 def _gateway(network: Network, address: IPInterface) -> IPAddress:
@@ -161,18 +166,8 @@ def _gateway(network: Network, address: IPInterface) -> IPAddress:
     raise InvalidArgument(f"{address.ip} is not in network {network.name!r} ({known})")
 
 
-def _configure_host_end(kernel: Kernel, network: Network, endpoint: Endpoint) -> None:
-    name = host_link(endpoint.id)
-    kernel.set_sysctl(f"net/ipv6/conf/{name}/accept_ra", "0")  # no router may speak from a container
-    if any(address.version == _V6 for address in endpoint.addresses):
-        kernel.set_sysctl(f"net/ipv6/conf/{name}/disable_ipv6", "0")
-    if not network.internal:
-        let_loopback_lead(kernel, network, name)
-    with kernel.batch():
-        for address in host_addresses(network, endpoint):
-            kernel.add_address(name, address)
-        for address in endpoint.addresses:
-            kernel.add_route(name, Route(destination=ip_network(address.ip)))
+def _gateways(network: Network, endpoint: Endpoint) -> list[IPAddress]:
+    return [_gateway(network, address) for address in endpoint.addresses]
 
 
 def _attachment(network: Network, endpoint: Endpoint, *, ifname: str, sandbox: Netns | None) -> Attachment:

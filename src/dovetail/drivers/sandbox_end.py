@@ -12,7 +12,7 @@ import msgspec
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import AlreadyExists, InvalidArgument, KernelError, NamespaceGone, NotFound
 from dovetail.kernel.protocol import Kernel, KernelRoute, Netns
-from dovetail.model.addresses import EVERYWHERE, IPAddress
+from dovetail.model.addresses import EVERYWHERE, IPAddress, IPNetwork
 from dovetail.model.attachment import Attachment, HostInterface, Route
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
@@ -225,14 +225,18 @@ def differences(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
 
 
 def _routes(inner: Kernel, attachment: Attachment) -> Iterator[Difference]:
-    routes = set(inner.routes())
-    for gateway in attachment.gateways:
-        if KernelRoute(EVERYWHERE[gateway.version], gateway, attachment.ifname) not in routes:
-            yield f"the default route via {gateway} dev {attachment.ifname} is missing"
-    for route in attachment.routes:
-        if not route.table and KernelRoute(route.destination, route.gateway, attachment.ifname) not in routes:
-            via = f" via {route.gateway}" if route.gateway is not None else ""
-            yield f"the route {route.destination}{via} dev {attachment.ifname} is missing"
+    wanted: list[tuple[IPNetwork, IPAddress | None, str]] = [
+        (EVERYWHERE[gateway.version], gateway, attachment.ifname) for gateway in attachment.gateways
+    ]
+    wanted += [(r.destination, r.gateway, attachment.ifname) for r in attachment.routes if not r.table]
+    present: set[tuple[object, ...]] = {route[:3] for route in inner.routes()}
+    if not present.issuperset(wanted):  # CNI's types sbr and vrf move them into another table
+        present = {route[:3] for route in inner.table_routes()}
+    for destination, gateway, link in wanted:
+        if (destination, gateway, link) not in present:
+            what = f"route {destination}" if destination.prefixlen else "default route"
+            via = f" via {gateway}" if gateway is not None else ""
+            yield f"the {what}{via} dev {link} is missing"
 
 
 # -- links without an end on the host -----------------------------------------------------------------

@@ -6,7 +6,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from typing import Any, TypeVar
 
@@ -133,8 +133,8 @@ class Parts:
         part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
         undo.callback(self._firewall.remove_part, part)
         filtered = self._firewall.add_part(part)
-        if isinstance(how, Admitting):
-            self._firewall.admit_link(how.admits(made))
+        if isinstance(how, Admitting) and (admitted := how.admits(made)):
+            self._firewall.admit_link(admitted)
         self._forget_flows(how, made)
         core.store.put_part(part, filtered=filtered)
         return made
@@ -182,16 +182,25 @@ class Parts:
             if self._core.part_kind(part.kind).layer == "ipam":
                 self.remove(part.kind, owner, netns=netns)
 
-    def check(self, kind: str, owner: Owner, *, netns: Netns | None, otherwise: D | None = None) -> list[str]:
+    def check(
+        self,
+        kind: str,
+        owner: Owner,
+        *,
+        netns: Netns | None,
+        otherwise: D | None = None,
+        now: Callable[[D], D] = lambda detail: detail,
+    ) -> list[str]:
         """Say, a sentence each, how the kernel differs from what `add` made; changes nothing.
 
         otherwise: what another program is to have made, where the part is not ours. Raises NotFound without it.
+        now: says what others of the chain are known to have made of ours since.
         """
         core, how = self._core, self._core.part_kind(kind)
         part = core.store.part(endpoint_id(owner), kind)
         if part is None and otherwise is None:
             raise NotFound("endpoint", f"{owner.container}/{owner.ifname}")
-        detail = decode(part.detail, how.detail) if part is not None else otherwise
+        detail = now(decode(part.detail, how.detail)) if part is not None else otherwise
         differences = list(how.differences(core.kernel, detail, owner=owner, netns=netns))
         missing = self._firewall.missing_of(part) if part is not None else set()
         return differences + [

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import Literal
 
+from dovetail.features import iptables_firewall, reference_rules
+from dovetail.features.reference_names import Owner as Named
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.admitted import Admitted
 from dovetail.model.element import Element
@@ -35,20 +37,30 @@ class AdmittedParts:
         store_id: str,
         undo: ExitStack,
     ) -> Admitted:
-        """Do nothing: it is all elements, and the engine's."""
+        """Make rules of iptables where they were asked for; else it is all elements, and the engine's."""
+        if detail.iptables:
+            undo.callback(self.unmake, kernel, detail, owner=owner, netns=netns)
+            iptables_firewall.make(kernel, detail.addresses, _settings(detail))
         return detail
 
     def unmake(self, kernel: Kernel, detail: Admitted, *, owner: Owner, netns: Netns | None) -> None:
-        """Do nothing: elements go by themselves."""
+        """Remove the rules for its addresses, also where the reference plugin made them; elements go by themselves."""
+        if detail.iptables:
+            named = Named(owner.network, owner.container, owner.ifname)
+            reference_rules.remove(kernel, named, [address.ip for address in detail.addresses], {"firewall"})
 
     def differences(
         self, kernel: Kernel, detail: Admitted, *, owner: Owner, netns: Netns | None
     ) -> list[str]:
-        """Find nothing: elements are compared by themselves."""
-        return []
+        """Say which rules of iptables are missing; elements are compared by themselves."""
+        if not detail.iptables:
+            return []
+        return iptables_firewall.differences(kernel, detail.addresses, _settings(detail))
 
     def elements(self, detail: Admitted) -> Sequence[Element]:
         """Give that the link is one of ours, whom the user's rules are for, and which others it is kept from."""
+        if detail.iptables:
+            return ()
         found = [Element("bridges", (detail.link,)), Element("same_bridge", (detail.link, detail.link))]
         if detail.policy != "open":
             found.append(Element("apart", (detail.link,)))
@@ -58,12 +70,18 @@ class AdmittedParts:
 
     def link(self, detail: Admitted) -> str:
         """Name it."""
-        return detail.link
+        return "" if detail.iptables else detail.link
 
     def is_alive(self, kernel: Kernel, detail: Admitted, links: frozenset[str]) -> bool:
         """Say whether it is there."""
-        return detail.link in links
+        return not detail.link or detail.link in links
 
     def admits(self, detail: Admitted) -> str:
         """Name it: what it sends and gets is to be accepted."""
-        return detail.link
+        return "" if detail.iptables else detail.link
+
+
+def _settings(detail: Admitted) -> iptables_firewall.FirewallSettings:
+    return iptables_firewall.FirewallSettings(
+        admin_chain=detail.admin_chain, policy=detail.policy, bridge=detail.link
+    )

@@ -7,7 +7,9 @@ from contextlib import ExitStack
 from ipaddress import ip_network
 from typing import Literal
 
+from dovetail.features import iptables_portmap, reference_rules
 from dovetail.features.portmap import published_elements
+from dovetail.features.reference_names import Owner as Named
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.addresses import EVERYWHERE, IPInterface
 from dovetail.model.element import Element
@@ -37,26 +39,46 @@ class PublishedParts:
         store_id: str,
         undo: ExitStack,
     ) -> PublishedPorts:
-        """Let 127.0.0.1 lead to the ports by the link; the rest is elements.
+        """Let 127.0.0.1 lead to the ports by the link; the rest is elements, or chains of iptables.
 
         What else arrives for 127.0.0.0/8 from outside the ruleset drops (`features.ruleset`, chain ``guard``).
         """
+        if detail.iptables:
+            undo.callback(self.unmake, kernel, detail, owner=owner, netns=netns)
+            iptables_portmap.make(
+                kernel,
+                _named(owner),
+                detail.addresses,
+                detail.ports,
+                _settings(detail),
+                link=detail.link if detail.source_nat else "",
+            )
+            return detail
         if detail.source_nat and detail.link and any(a.version == 4 for a in detail.addresses):
             kernel.set_sysctl(_localnet(detail.link), "1")
         return detail
 
     def unmake(self, kernel: Kernel, detail: PublishedPorts, *, owner: Owner, netns: Netns | None) -> None:
-        """Do nothing: elements go by themselves."""
+        """Remove what is in the form of iptables, also where the reference plugin made it; elements go by themselves."""
+        if detail.iptables:
+            addresses = [address.ip for address in detail.addresses]
+            reference_rules.remove(kernel, _named(owner), addresses, {"portmap"})
 
     def differences(
         self, kernel: Kernel, detail: PublishedPorts, *, owner: Owner, netns: Netns | None
     ) -> list[str]:
-        """Find nothing: elements are compared by themselves."""
-        return []
+        """Say what is missing in the form of iptables; elements are compared by themselves."""
+        if not detail.iptables:
+            return []
+        return iptables_portmap.differences(
+            kernel, _named(owner), detail.addresses, detail.ports, _settings(detail)
+        )
 
     def elements(self, detail: PublishedPorts) -> Sequence[Element]:
         """Give what each port is, and from where the answer would not come back by the host."""
         found: list[Element] = []
+        if detail.iptables:
+            return found
         for address in detail.addresses:
             mine = published_elements(detail.ports, address.ip)
             found += mine
@@ -79,6 +101,21 @@ class PublishedParts:
         """Let nothing for 127.0.0.0/8 in by the link any more: the ruleset may go with the last attachment."""
         if detail.link and kernel.sysctl(_localnet(detail.link)) == "1":
             kernel.set_sysctl(_localnet(detail.link), "0")
+
+
+def _named(owner: Owner) -> Named:
+    return Named(owner.network, owner.container, owner.ifname)
+
+
+def _settings(detail: PublishedPorts) -> iptables_portmap.PortmapSettings:
+    return iptables_portmap.PortmapSettings(
+        snat=detail.source_nat,
+        masquerade_all=detail.masquerade_all,
+        mark_bit=detail.mark_bit,
+        set_mark_chain=detail.set_mark_chain,
+        conditions4=detail.conditions4,
+        conditions6=detail.conditions6,
+    )
 
 
 def _localnet(link: str) -> str:

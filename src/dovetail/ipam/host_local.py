@@ -72,6 +72,10 @@ class HostLocal:
         InvalidArgument (a requested address is a gateway, or in no set).
         """
         owner = _owner(container, ifname)
+        if len(owner) > MOST_BYTES:
+            raise InvalidArgument(
+                "the id is too long", where="CNI_CONTAINERID", hint=f"{MOST_BYTES} bytes at most"
+            )
         skipped = {version: gateways(range_sets, version) for version in (4, 6)}
         wanted = _placed(range_sets, requested, skipped)
         given = []
@@ -141,18 +145,22 @@ class HostLocal:
             for address, content in books.all():
                 container, ifname = _read_owner(content)
                 stays = (container, ifname) in known if ifname else container in containers
-                if not stays:
+                if not stays and books.names(address, content):
                     created = books.created(address)
                     stale.append(Lease(address=address, container=container, ifname=ifname, created=created))
             _give_back(books, [lease.address for lease in stale])
         return stale
 
     def status(self, range_sets: Sequence[RangeSet]) -> None:
-        """Raise PoolExhausted where the next `add` would find no address. Changes nothing, waits for nobody."""
+        """Raise PoolExhausted where the next `add` would find no address, StoreError where it could write none.
+
+        Changes nothing, waits for nobody.
+        """
         files = LeaseFiles.find(self._path)
         used: list[IPAddress] = []
         if files is not None:
             with closing(files):
+                files.refuse_read_only()
                 used = [address for address, _ in files.addresses()]
         for ranges in range_sets:
             skipped = gateways(range_sets, ranges.version)
@@ -179,12 +187,7 @@ class HostLocal:
 
 def _owner(container: str, ifname: str) -> bytes:
     """Write whom a file names."""
-    owner = container.encode() + _BREAK + ifname.encode()
-    if len(owner) > MOST_BYTES:
-        raise InvalidArgument(
-            "the container id is too long", where="CNI_CONTAINERID", hint=f"{MOST_BYTES} at most"
-        )
-    return owner
+    return container.encode() + _BREAK + ifname.encode()
 
 
 def _read_owner(content: bytes | None) -> tuple[str, str]:

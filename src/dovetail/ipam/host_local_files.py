@@ -98,6 +98,11 @@ class LeaseFiles:
             if os.fstat(self._lock).st_nlink == 0 or os.fstat(self._fd).st_nlink == 0:
                 raise FileNotFoundError(errno.ENOENT, "removed", path)
 
+    def refuse_read_only(self) -> None:
+        """Raise StoreError where no file can be made here: a file system that was mounted, or went, read-only."""
+        if not os.access(".", os.W_OK, dir_fd=self._fd):
+            raise StoreError(f"{self.path} cannot be written", hint="see how its file system is mounted")
+
     def identity(self) -> tuple[int, int]:
         """Give device and inode."""
         found = os.fstat(self._fd)
@@ -114,7 +119,7 @@ class LeaseFiles:
         before 6.13 count it in jiffies, so that two changes may have the same.
         """
         found = os.fstat(self._fd)
-        mark = found.st_mtime_ns - _PAST_NS - random.getrandbits(30)
+        mark = time.time_ns() - _PAST_NS - random.getrandbits(30)  # and unlike another process's
         try:
             os.utime(self._fd, ns=(found.st_atime_ns, mark))
         except OSError:
@@ -195,9 +200,7 @@ class LeaseFiles:
     def _read(self, name: str) -> bytes | None:
         try:
             fd = os.open(name, _READ, dir_fd=self._fd)
-        except OSError as exc:
-            if exc.errno in _DENIED:
-                raise _meaning(exc, f"{self.path}/{name}") from exc
+        except OSError:
             return None
         try:
             return os.read(fd, MOST_BYTES)

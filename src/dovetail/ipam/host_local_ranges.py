@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from ipaddress import IPv6Network
 from typing import TypeVar
 
 import msgspec
@@ -101,12 +102,8 @@ def address_range(
 
     The gateway is the subnet's first address where none is named; it may be elsewhere. Raises InvalidArgument.
     """
-    if subnet.version == 6 and subnet.network_address.ipv4_mapped is not None:
-        raise InvalidArgument(
-            f"{subnet} is an IPv4 subnet in IPv6's spelling",
-            where=f"{where}.subnet",
-            hint="write it as 10.0.0.0/24",
-        )
+    if subnet.version == 6:
+        _refuse_spelling(subnet, f"{where}.subnet")
     if subnet.prefixlen > subnet.max_prefixlen - 2:
         raise InvalidArgument(
             f"Network {subnet} too small to allocate from",
@@ -138,6 +135,15 @@ def address_range(
             f"RangeStart {made.first} is after RangeEnd {made.last}", where=f"{where}.rangeStart"
         )
     return made
+
+
+def _refuse_spelling(subnet: IPv6Network, where: str) -> None:
+    if subnet.network_address.ipv4_mapped is not None:
+        raise InvalidArgument(
+            f"{subnet} is an IPv4 subnet in IPv6's spelling", where=where, hint="write it as 10.0.0.0/24"
+        )
+    if subnet.network_address.scope_id is not None:
+        raise InvalidArgument(f"{subnet} has a zone, which is not allowed here", where=where)
 
 
 def range_set(ranges: Sequence[AddressRange], *, where: str = "$") -> RangeSet:

@@ -7,12 +7,13 @@ namespace where they were opened, whichever thread uses them. Sockets open at fi
 from __future__ import annotations
 
 import errno
+import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
 from typing import TypedDict
 
-from dovetail.errors import AlreadyExists, DovetailError, NotFound
+from dovetail.errors import AddressInUse, AlreadyExists, Busy, DovetailError, NotFound
 from dovetail.kernel import netns, rtnl, sysctl
 from dovetail.kernel.commands import describe
 from dovetail.kernel.deletion import Deletions
@@ -32,6 +33,7 @@ from dovetail.model.mac import Mac
 
 __all__ = ["LinuxKernel"]
 
+_DAD_POLL_S = 0.02
 _MISSING_ADDRESS = frozenset({errno.ENODEV, errno.EADDRNOTAVAIL})
 
 
@@ -299,6 +301,32 @@ class LinuxKernel(LinuxBridges, LinuxMoving, LinuxRouting, LinuxTc, LinuxPacketF
                 for found in map(rtnl.parse_address, bodies)
                 if found is not None and index in (0, found.ifindex) and (name := name_by(found.ifindex))
             ]
+
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Look at the addresses of a link until none is tentative; raises AddressInUse, Busy, NotFound."""
+        deadline = time.monotonic() + timeout_s
+        while tentative := self._tentative(link):
+            if time.monotonic() > deadline:
+                raise Busy(
+                    f"duplicate address detection of {', '.join(tentative)} on {link} took longer than {timeout_s:g} s",
+                    hint="it waits until the link is up and has a carrier",
+                )
+            time.sleep(_DAD_POLL_S)
+
+    def _tentative(self, link: str) -> list[str]:
+        with self._route.borrow() as netlink:
+            index = index_of(netlink.fileno(), link)
+            if not index:
+                raise NotFound("interface", link)
+            bodies = rows(netlink, rtnl.dump_addresses(index), "ip addr show")
+        found = [one for one in map(rtnl.parse_address, bodies) if one is not None and one.ifindex == index]
+        for one in found:
+            if one.duplicate:
+                raise AddressInUse(
+                    f"{one.address.ip} of {link} is somebody's on its wire already",
+                    hint="duplicate address detection found it: give another address",
+                )
+        return [str(one.address.ip) for one in found if one.tentative]
 
     # -- sysctl -----------------------------------------------------------------------------------
 

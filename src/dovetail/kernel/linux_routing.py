@@ -50,19 +50,22 @@ class LinuxRouting(LinuxHandle):
 
     def routes(self) -> list[KernelRoute]:
         """List the unicast routes of the main table; one with several next hops is listed for each."""
-        return [KernelRoute(*route[:3]) for route in self.table_routes(rtnl_routes.MAIN)]
+        return [KernelRoute(row.destination, row.gateway, link) for row, link in self._rows(rtnl_routes.MAIN)]
 
     def table_routes(self, table: int = 0) -> list[KernelRoute]:
         """List the unicast routes of one table or of all; one with several next hops is listed for each."""
-        found: list[KernelRoute] = []
+        return [_named(row, link) for row, link in self._rows(table)]
+
+    def _rows(self, table: int) -> list[tuple[RouteRow, str]]:
         with self._route.borrow() as netlink:
             name_by = names(netlink)
-            for version in (4, 6):
-                for body in rows(netlink, rtnl_routes.dump_routes(version, table), "ip route show"):
-                    for row in rtnl_routes.parse_routes(body, table):
-                        if name := name_by(row.ifindex):
-                            found.append(_named(row, name))
-        return found
+            return [
+                (row, name)
+                for version in (4, 6)
+                for body in rows(netlink, rtnl_routes.dump_routes(version, table), "ip route show")
+                for row in rtnl_routes.parse_routes(body, table)
+                if (name := name_by(row.ifindex))
+            ]
 
     def add_unreachable(self, destination: IPNetwork) -> None:
         """Answer that `destination` cannot be reached, where no longer prefix leads to it."""

@@ -305,6 +305,15 @@ class Kernel(Bridging, Routing, TrafficControl, PacketFilter, Protocol):
         """List (link name, address), of one link or of all."""
         ...
 
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Wait until duplicate address detection is over for every IPv6 address of a link, which takes about 1 s.
+
+        It is done for an address added with `dad` on a link that is up, where the sysctl ``accept_dad`` is 1 or 2;
+        ``enhanced_dad`` 1 lets a looped-back question pass (RFC 7527). Raises AddressInUse, with the address, where
+        it found another owner; Busy after `timeout_s`; NotFound.
+        """
+        ...
+
     # -- sysctl -----------------------------------------------------------------------------------
     def sysctl(self, key: str) -> str | None:
         """Read a ``net.*`` sysctl of this namespace; None where the kernel has none of that name.

@@ -290,6 +290,10 @@ class RecordingKernel(
         all_of_them = {*base, *recorded} - self._space.addresses_gone
         return sorted(all_of_them, key=lambda pair: (pair[0], pair[1].version, pair[1]))
 
+    def wait_for_dad(self, link: str, *, timeout_s: float = 10.0) -> None:
+        """Wait for nothing: nobody else is there."""
+        self._present(link)
+
     # -- sysctl -------------------------------------------------------------------------------------
 
     def sysctl(self, key: str) -> str | None:

@@ -77,6 +77,9 @@ _IFA_ADDRESS = 1
 _IFA_LOCAL = 2
 _IFA_FLAGS = 8
 _IFA_F_NODAD = 0x02
+_IFA_F_OPTIMISTIC = 0x04
+_IFA_F_DADFAILED = 0x08
+_IFA_F_TENTATIVE = 0x40
 _IFA_F_NOPREFIXROUTE = 0x200
 _SCOPE_UNIVERSE = 0  # RT_SCOPE_UNIVERSE, include/uapi/linux/rtnetlink.h
 
@@ -273,10 +276,15 @@ def parse_link(body: bytes) -> Link:
 
 
 class AddressRow(NamedTuple):
-    """An address and the index of its link."""
+    """An address and the index of its link.
+
+    tentative: duplicate address detection goes on. duplicate: it found another owner (IFA_F_DADFAILED).
+    """
 
     ifindex: int
     address: IPInterface
+    tentative: bool = False
+    duplicate: bool = False
 
 
 def new_address(
@@ -309,11 +317,15 @@ def dump_addresses(ifindex: int = 0) -> Message:
 
 def parse_address(body: bytes) -> AddressRow | None:
     """Read one row of the list; None for families that are not IP."""
-    family, prefix, _, _, ifindex = _IFADDRMSG.unpack_from(body)
+    family, prefix, byte, _, ifindex = _IFADDRMSG.unpack_from(body)
     if family not in VERSIONS:
         return None
     said = attributes(body, _IFADDRMSG.size)
     packed = said.get(_IFA_LOCAL) or said.get(_IFA_ADDRESS)  # with a peer, IFA_ADDRESS is the peer's
     if packed is None:
         return None
-    return AddressRow(ifindex, ipaddress.ip_interface((packed, prefix)))
+    flags = number(said.get(_IFA_FLAGS)) or byte
+    duplicate = bool(flags & _IFA_F_DADFAILED)
+    # an optimistic one is used while it is looked for, RFC 4429
+    tentative = flags & (_IFA_F_TENTATIVE | _IFA_F_OPTIMISTIC) == _IFA_F_TENTATIVE and not duplicate
+    return AddressRow(ifindex, ipaddress.ip_interface((packed, prefix)), tentative, duplicate)

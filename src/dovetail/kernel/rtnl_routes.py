@@ -181,7 +181,7 @@ def parse_routes(body: bytes, table: int = MAIN) -> list[RouteRow]:
     if flags & _RTM_F_CLONED or not (_RTA_MULTIPATH in said or _RTA_OIF in said):
         return []
     packed = said.get(_RTA_DST) or bytes(4 if VERSIONS[family] != _V6 else 16)
-    metrics = attributes(said.get(_RTA_METRICS, b""))
+    metrics = attributes(said[_RTA_METRICS]) if _RTA_METRICS in said else {}
     row = RouteRow(
         ipaddress.ip_network((packed, prefix)),
         _read_gateway(said),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 from struct import Struct
 
-from dovetail.kernel.attributes import attribute, attributes, nul, number, text, u8, u32
+from dovetail.kernel.attributes import attribute, attributes, nul, number, text, u32
 from dovetail.kernel.families import FAMILIES, VERSIONS
 from dovetail.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, Message
 from dovetail.kernel.protocol_routing import Rule
@@ -27,12 +27,10 @@ _FRA_TABLE = 15
 _FRA_OIFNAME = 17
 _FRA_L3MDEV = 19
 _FRA_UID_RANGE = 20
-_FRA_PROTOCOL = 21
 _FRA_IP_PROTO = 22
 _FRA_SPORT_RANGE = 23
 _FRA_DPORT_RANGE = 24
 _FR_ACT_TO_TBL = 1
-_RTPROT_BOOT = 3  # what `ip rule` writes, include/uapi/linux/rtnetlink.h
 _FIB_RULE_INVERT = 0x2
 _OTHERS = frozenset(
     {
@@ -49,8 +47,7 @@ _BYTES = {4: 4, 6: 16}
 
 def new_rule(rule: Rule) -> Message:
     """Add a rule as ``ip rule add``; one that is there with the same priority is refused (EEXIST)."""
-    body = _body(rule) + u8(_FRA_PROTOCOL, _RTPROT_BOOT)
-    return Message(_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, body)
+    return Message(_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, _body(rule))
 
 
 def remove_rule(rule: Rule) -> Message:

@@ -15,7 +15,7 @@ class BridgePort(msgspec.Struct, frozen=True, kw_only=True):
 
     bridge: its name. port: the host's end. attachment: of the sandbox's end, its default routes among its routes.
     gateways: what the bridge is to have of addresses. force_address: in place of what it has. forwards: the host
-    is a router for it. mtu 0: the kernel's default; with follows_uplink that of the host's default route. hairpin,
+    is a router for it. mtu 0: the kernel's default. hairpin,
     isolated: flags of the port. promiscuous: of the bridge. up: bring the sandbox's interface up. dad: let the kernel
     look for duplicates of IPv6 addresses, and wait. masquerade: what the sandbox sends out of its subnets takes the
     host's address. vlan: what the port sends and receives without a tag is of this one; 0 for none. trunk: VLANs that
@@ -36,7 +36,6 @@ class BridgePort(msgspec.Struct, frozen=True, kw_only=True):
     up: bool = True
     dad: bool = False
     masquerade: bool = False
-    follows_uplink: bool = False
     vlan: int = 0
     trunk: tuple[tuple[int, int], ...] = ()
     keep_default_vlan: bool = False

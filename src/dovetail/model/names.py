@@ -19,10 +19,12 @@ __all__ = [
     "check_container_id",
     "check_ifname",
     "check_name",
+    "check_port_name",
     "derive_id",
     "handover_link",
     "host_link",
     "link_alias",
+    "named_port",
     "new_id",
     "parse_alias",
     "port_link",
@@ -33,6 +35,8 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,127}")
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]*")
 _NOT_IN_IFNAME = re.compile(r"[\s/:%\x00]")
 _IFNAME_MAX = 15  # IFNAMSIZ - 1, include/uapi/linux/if.h
+_DIGITS_MIN, _DIGITS_MAX = 6, 11
+_PORT_HINT = "give a name as `vethweb`, or as `web%`, where the % becomes digits of the attachment"
 ALIAS_PREFIX = "dovetail:"
 
 
@@ -110,7 +114,30 @@ def handover_link(endpoint_id: str) -> str:
 
 def port_link(attachment: str) -> str:
     """Name the host's end of the veth pair of a CNI attachment: ``veth``, as the reference plugins do, and 11 digits."""
-    return f"veth{attachment[:11]}"
+    return named_port("veth%", attachment)
+
+
+def check_port_name(template: str, *, where: str = "") -> str:
+    """Give `template` back if `named_port` can make an interface's name of it, else raise InvalidArgument."""
+    if template.count("%") > 1:
+        raise InvalidArgument(f"{template!r} has more than one '%'", where=where, hint=_PORT_HINT)
+    if "%" in template and len(template.encode()) > _IFNAME_MAX - _DIGITS_MIN + 1:
+        raise InvalidArgument(
+            f"{template!r} leaves no room for the {_DIGITS_MIN} digits that tell attachments apart",
+            where=where,
+            hint=_PORT_HINT,
+        )
+    check_ifname(template.replace("%", "0"), where=where)
+    return template
+
+
+def named_port(template: str, attachment: str) -> str:
+    """Name the host's end as a configuration says: literally, or with ``%`` as digits of the attachment's id.
+
+    They are as many as the name has room for, 6 at least and 11 at most. A literal name is one attachment's at a time.
+    """
+    room = _IFNAME_MAX - len(template.encode()) + 1
+    return template.replace("%", attachment[: min(room, _DIGITS_MAX)])
 
 
 def link_alias(store_id: str, kind: str, identifier: str) -> str:

@@ -16,6 +16,8 @@ class PublishedPorts(msgspec.Struct, frozen=True, kw_only=True):
     addresses: of the sandbox, at most one a family. link: the host's interface by which it is reached; empty where
     that is not known. source_nat: who asks from the sandbox's own subnet, or the host from 127.0.0.1, is answered by way
     of the host. masquerade_all: so is everybody.
+    iptables: as chains of iptables in the reference plugin's form, and the rest is for that alone: mark_bit marks what is to
+    be masqueraded, or the user's set_mark_chain does; conditions are matches that a packet must meet besides.
     """
 
     ports: tuple[PortMapping, ...]
@@ -23,3 +25,8 @@ class PublishedPorts(msgspec.Struct, frozen=True, kw_only=True):
     link: str = ""
     source_nat: bool = True
     masquerade_all: bool = False
+    iptables: bool = False
+    mark_bit: int = 13
+    set_mark_chain: str = ""
+    conditions4: tuple[str, ...] = ()
+    conditions6: tuple[str, ...] = ()

@@ -1,8 +1,9 @@
-"""Sysctls of one interface, as people write them: ``net.ipv4.conf.IFNAME.forwarding=0``.
+"""Sysctls as people write them: ``net.ipv4.conf.IFNAME.forwarding=0``.
 
 ``IFNAME`` stands for the interface's name, which nobody knows yet; it is how Docker's
-``com.docker.network.endpoint.sysctls`` and CNI's ``tuning`` write it. Only settings of that interface can be
-given: nothing here reaches another interface, a sandbox's other settings, or a path.
+``com.docker.network.endpoint.sysctls`` and CNI's ``tuning`` write it. Of an endpoint only settings of that interface
+can be given: nothing there reaches another interface, a sandbox's other settings, or a path. An administrator's
+configuration of a CNI plugin may name any setting of the namespace (`namespace_path`).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Mapping
 
 from dovetail.errors import InvalidArgument
 
-__all__ = ["INTERFACE", "check_sysctls", "parse_sysctl", "parse_sysctls", "sysctl_path"]
+__all__ = ["INTERFACE", "check_sysctls", "namespace_path", "parse_sysctl", "parse_sysctls", "sysctl_path"]
 
 INTERFACE = "IFNAME"
 _KEY = re.compile(r"net\.(ipv4|ipv6)\.(conf|neigh)\.IFNAME\.([a-z0-9_]{1,64})")
@@ -49,3 +50,22 @@ def _check(key: str, value: str, where: str) -> None:
 def sysctl_path(key: str, ifname: str) -> str:
     """Write a checked key as the kernel package takes it; the name may have dots, so ``/`` is between the parts."""
     return "/".join(ifname if part == INTERFACE else part for part in key.split("."))
+
+
+def namespace_path(key: str, ifname: str, *, where: str = "") -> str:
+    """Write any ``net`` key as the kernel package takes it: ``net.core.somaxconn``, ``net/core/somaxconn``.
+
+    The separator that comes first is the separator, and the other one is part of a name, as sysctl(8) has it
+    (``net/ipv4/conf/eth0.10/forwarding``, ``net.ipv4.conf.eth0/10.forwarding``). Raises InvalidArgument for what is
+    not below ``net``, where all of it is a namespace's own.
+    """
+    dotted = key.partition("/")[0].find(".") >= 0
+    parts = [part.replace("/", ".") for part in key.split(".")] if dotted else key.split("/")
+    parts = [part.replace(INTERFACE, ifname) for part in parts]
+    if parts[0] != "net" or len(parts) == 1 or any(part in {"", ".", ".."} or "\0" in part for part in parts):
+        raise InvalidArgument(
+            f"invalid net sysctl key: {key!r}",
+            where=where,
+            hint="write one below net, as net.core.somaxconn or net/ipv4/conf/IFNAME/arp_filter",
+        )
+    return "/".join(parts)

@@ -203,7 +203,8 @@ def test_the_runtime_is_asked_before_args_and_args_before_the_variable(
         ({**SUBNET, "routes": [{}]}, "$.ipam.routes[0]: '' has no prefix length"),
         ({**SUBNET, "routes": [{"dst": "x"}]}, "$.ipam.routes[0]: 'x' has no prefix length"),
         ({**SUBNET, "routes": [{"dst": "::/0", "gw": "x"}]}, "$.ipam.routes[0]: 'x' is not an IP address"),
-        ({**SUBNET, "resolvConf": "a\0b"}, "$.ipam.resolvConf: 'a\\x00b' cannot be a path"),
+        ({**SUBNET, "resolvConf": "/a\0b"}, "$.ipam.resolvConf: '/a\\x00b' cannot be a path"),
+        ({**SUBNET, "resolvConf": "a"}, "$.ipam.resolvConf: 'a' is not an absolute path"),
         ({**SUBNET, "dataDir": 5}, "$.ipam.dataDir: expected a string, got int"),
         (None, "IPAM config missing 'ipam' key"),
         (5, "$.ipam: expected an object, got int"),
@@ -232,6 +233,16 @@ def test_addresses_asked_for_that_are_none_are_refused_with_their_place(ips: lis
     code, message = refusal(lambda: host_local(SUBNET, runtimeConfig={"ips": ips}))
 
     assert (code, message) == (7, f"$.runtimeConfig.ips[0]: {ips[0]!r} is not an IP address")
+
+
+@pytest.mark.parametrize("text", ["fe80::5%eth0", "fe80::5%eth0/64"])
+def test_a_zone_is_part_of_no_address_asked_for(text: str) -> None:
+    code, message = refusal(lambda: host_local({"subnet": "fe80::/64"}, runtimeConfig={"ips": [text]}))
+
+    assert (code, message) == (
+        7,
+        "$.runtimeConfig.ips[0]: 'fe80::5%eth0' has a zone, which is not allowed here",
+    )
 
 
 @pytest.mark.parametrize("version", ["0.1.0", "0.2.0"])
@@ -340,7 +351,7 @@ def test_a_static_address_that_cannot_be_says_where(address: dict[str, str], mes
         ({"IP": "10.0.0.7"}, "CNI_ARGS: IP: '10.0.0.7' has no prefix length (write it as 10.0.0.2/24)"),
         ({"IP": "10.0.0.7/24,"}, "CNI_ARGS: IP: '' has no prefix length (write it as 10.0.0.2/24)"),
         ({"IP": "10.0.0.7/24", "GATEWAY": "x"}, "CNI_ARGS: GATEWAY: 'x' is not an IP address"),
-        ({"FOO": "1"}, 'ARGS: unknown args ["FOO=1"]'),
+        ({"FOO": "1", "BAR": "2"}, 'ARGS: unknown args ["FOO=1" "BAR=2"]'),
     ],
 )
 def test_static_variables_that_cannot_be_are_code_4(variables: dict[str, str], message: str) -> None:

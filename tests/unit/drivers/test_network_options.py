@@ -5,10 +5,11 @@ from ipaddress import ip_address, ip_network
 import msgspec
 import pytest
 
-from dovetail.drivers.network_options import ADDRESSED, is_sticky, settle, uplink_mtu, without_gateway
+from dovetail.drivers.network_options import ADDRESSED, is_sticky, settle, without_gateway
 from dovetail.drivers.options import Given
 from dovetail.errors import InvalidArgument
 from dovetail.kernel.recording import RecordingKernel
+from dovetail.kernel.uplink import uplink_mtu
 from dovetail.model.attachment import Route
 from dovetail.model.network import Network, Subnet
 from dovetail.model.routes import parse_routes

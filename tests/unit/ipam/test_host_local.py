@@ -237,6 +237,14 @@ def test_status_names_the_set_that_is_full(ipam: HostLocal) -> None:
         ipam.status((V6, SMALL))
 
 
+def test_status_says_that_nothing_can_be_written(ipam: HostLocal, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(ipam, "c1")
+    monkeypatch.setattr(host_local_files.os, "access", lambda *args, **kwargs: False)
+
+    with pytest.raises(StoreError, match="n1 cannot be written"):
+        ipam.status((SMALL,))
+
+
 def test_what_a_killed_writer_left_goes_with_the_next_delete(ipam: HostLocal, directory: Path) -> None:
     add(ipam, "c1")
     (directory / "10.0.0.3").touch()
@@ -449,6 +457,24 @@ def test_a_file_that_was_written_over_is_not_taken_for_what_it_was(ipam: HostLoc
     assert [str(one) for one in ipam.delete("c2", "eth0")] == ["10.0.0.2"]
 
 
+def test_gc_leaves_a_file_that_was_written_over(ipam: HostLocal, directory: Path) -> None:
+    add(ipam, "c1")
+    add(ipam, "c2")
+    (directory / "10.0.0.2").write_bytes(b"c3\r\neth0")
+
+    assert [lease.container for lease in ipam.gc({("c3", "eth0")})] == ["c2"]
+    assert [lease.container for lease in ipam.leases()] == ["c3"]
+
+
+def test_ten_thousand_files_of_one_owner_go_at_once(ipam: HostLocal, directory: Path) -> None:
+    directory.mkdir(parents=True)
+    for number in range(10_000):
+        (directory / f"10.0.{number // 250}.{number % 250}").touch()
+
+    assert ipam.delete("c1", "eth0") == []
+    assert ipam.leases() == []
+
+
 def test_a_directory_that_is_made_anew_is_read_anew(ipam: HostLocal, directory: Path) -> None:
     add(ipam, "c1")
     for path in directory.iterdir():
@@ -517,5 +543,6 @@ def test_indexes_of_many_directories_are_not_kept_for_ever(
 def test_a_container_id_that_could_not_be_read_back_is_refused(ipam: HostLocal) -> None:
     with pytest.raises(InvalidArgument, match="too long"):
         add(ipam, "x" * 5000)
+    assert ipam.delete("x" * 5000, "eth0") == []
     assert add(ipam, "x" * 4000) == ["10.0.0.2/29"]
     assert len(ipam.delete("x" * 4000, "eth0")) == 1

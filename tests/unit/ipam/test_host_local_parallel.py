@@ -94,3 +94,72 @@ def test_a_process_that_is_killed_at_any_moment_leaves_what_gc_gives_back(tmp_pa
 
         assert [lease.container for lease in ipam.leases()] == ["stays"]
     assert len(ipam.add("next", "eth0", (RANGES,))) == 1
+
+
+# Ends a process just before each system call of an operation in turn, and looks at what it left.
+WALK = """
+import os, sys
+from ipaddress import ip_network
+from dovetail.ipam import host_local_files
+from dovetail.ipam.host_local import HostLocal
+from dovetail.ipam.host_local_ranges import address_range, range_set
+
+ranges = [range_set([address_range(ip_network(subnet))]) for subnet in ("10.0.0.0/24", "fd00::/64")]
+CALLS = ("open", "close", "write", "read", "mkdir", "unlink", "utime", "ftruncate", "fstat", "scandir")
+
+class Dying:
+    def __init__(self, after):
+        self.left = after
+    def __getattr__(self, name):
+        if name in CALLS:
+            if self.left == 0:
+                os._exit(9)
+            self.left -= 1
+        return getattr(os, name)
+
+def step(ipam, verb):
+    if verb == "add":
+        ipam.add("dies", "eth0", ranges)
+    elif verb == "delete":
+        ipam.delete("dies", "eth0")
+    else:
+        ipam.gc({("stays", "eth0")})
+
+for verb in ("add", "delete", "gc"):
+    for after in range(1000):
+        directory = f"{sys.argv[1]}/{verb}{after}"
+        ipam = HostLocal(directory, "n1")
+        if verb != "add" or after % 2:
+            ipam.add("stays", "eth0", ranges)
+        if verb != "add":
+            ipam.add("dies", "eth0", ranges)
+        child = os.fork()
+        if child == 0:
+            host_local_files.os = Dying(after)
+            step(ipam, verb)
+            os._exit(0)
+        died = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+        undone = [lease.container for lease in ipam.leases() if lease.container != "stays"]
+        assert set(undone) <= {"dies", ""}, (verb, after, undone)
+        (ipam.delete("dies", "eth0"), ipam.gc({("stays", "eth0")}))[after % 2]
+        left = {lease.container for lease in ipam.leases()}
+        assert left <= {"stays"}, (verb, after, left)
+        ipam.delete("dies", "eth0")
+        assert len(ipam.add("dies", "eth0", ranges)) == 2, (verb, after)
+        if not died:
+            print(verb, after)
+            break
+"""
+
+
+def test_a_process_that_dies_at_any_system_call_leaves_what_delete_or_gc_gives_back(
+    tmp_path: Path,
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WALK, str(tmp_path)], capture_output=True, text=True, check=False, timeout=120
+    )
+
+    assert done.returncode == 0, done.stderr
+    walked = {verb: int(calls) for verb, calls in (line.split() for line in done.stdout.splitlines())}
+    assert list(walked) == ["add", "delete", "gc"]
+    assert min(walked.values()) > 8

@@ -65,6 +65,7 @@ def test_a_range_is_the_whole_subnet_and_its_gateway_the_first_address(
         (("10.0.0.0/32",), "Network 10.0.0.0/32 too small to allocate from", "$.ipam.subnet"),
         (("fd00::/127",), "Network fd00::/127 too small to allocate from", "$.ipam.subnet"),
         (("fd00::/128",), "Network fd00::/128 too small to allocate from", "$.ipam.subnet"),
+        (("fe80::%eth0/64",), "fe80::%eth0/64 has a zone, which is not allowed here", "$.ipam.subnet"),
         (("0.0.0.0/0",), "0.0.0.0/0 is every address", "$.ipam.subnet"),
         (("::/0",), "::/0 is every address", "$.ipam.subnet"),
         (

@@ -480,6 +480,12 @@ def test_an_address_without_its_prefix_and_one_that_is_all_of_it_bring_no_route(
     assert kernel.routes() == []
 
 
+def test_nobody_else_has_an_address(kernel: RecordingKernel) -> None:
+    kernel.wait_for_dad("lo", timeout_s=0)
+    with pytest.raises(NotFound):
+        kernel.wait_for_dad("eth0")
+
+
 def test_unreachable_destinations_are_read_back_and_laid_over_the_base(kernel: RecordingKernel) -> None:
     one, two = ip_network("10.0.0.0/24"), ip_network("fd00::/64")
     kernel.add_unreachable(one)

@@ -15,6 +15,7 @@ from pyroute2.netlink.rtnl.ifinfmsg.plugins.ipvlan import ipvlan
 from dovetail.kernel import rtnl
 from dovetail.kernel.netlink import Message
 from dovetail.kernel.protocol import Dummy, Ifb, Ipvlan, Link, LinkSettings, LinkSpec, Macvlan, Tap, Vlan, Vrf
+from dovetail.kernel.rtnl import AddressRow
 from dovetail.model.mac import Mac
 
 # pyroute2 has not heard of the flags (include/uapi/linux/if_link.h)
@@ -413,7 +414,7 @@ def test_an_address_with_a_peer_is_read_as_the_local_one() -> None:
     message["family"], message["prefixlen"], message["index"] = socket.AF_INET, 24, 3
     message["attrs"] = [("IFA_ADDRESS", "10.0.0.9"), ("IFA_LOCAL", "10.0.0.2")]
 
-    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("10.0.0.2/24"))
+    assert rtnl.parse_address(encoded(message)) == AddressRow(3, ipaddress.ip_interface("10.0.0.2/24"))
 
 
 def test_an_ipv6_address_has_no_local_attribute() -> None:
@@ -421,7 +422,31 @@ def test_an_ipv6_address_has_no_local_attribute() -> None:
     message["family"], message["prefixlen"], message["index"] = socket.AF_INET6, 64, 3
     message["attrs"] = [("IFA_ADDRESS", "fd00::2")]
 
-    assert rtnl.parse_address(encoded(message)) == (3, ipaddress.ip_interface("fd00::2/64"))
+    assert rtnl.parse_address(encoded(message)) == AddressRow(3, ipaddress.ip_interface("fd00::2/64"))
+
+
+@pytest.mark.parametrize(
+    ("flags", "tentative", "duplicate"),
+    [
+        (0x40, True, False),  # IFA_F_TENTATIVE
+        (0x44, False, False),  # and IFA_F_OPTIMISTIC
+        (0x48, False, True),  # and IFA_F_DADFAILED
+        (0x80, False, False),  # IFA_F_PERMANENT
+    ],
+)
+def test_an_address_says_whether_another_owner_is_looked_for(
+    flags: int, tentative: bool, duplicate: bool
+) -> None:
+    message = ifaddrmsg()
+    message["family"], message["prefixlen"], message["index"] = socket.AF_INET6, 64, 3
+    for wide in (False, True):
+        message["flags"] = 0 if wide else flags
+        message["attrs"] = [("IFA_ADDRESS", "fd00::2"), *([("IFA_FLAGS", flags | 0x200)] if wide else [])]
+
+        row = rtnl.parse_address(encoded(message))
+
+        assert row is not None
+        assert (row.tentative, row.duplicate) == (tentative, duplicate)
 
 
 def test_addresses_of_other_families_are_passed_over() -> None:

@@ -16,7 +16,10 @@ PLUGINS: dict[str, str] = {
     "host-local": "host_local:HostLocalPlugin",
     "loopback": "loopback:LoopbackPlugin",
     "portmap": "portmap:PortmapPlugin",
+    "ptp": "ptp:PtpPlugin",
     "static": "static:StaticPlugin",
+    "sbr": "sbr:SbrPlugin",
+    "tuning": "tuning:TuningPlugin",
 }
 """Type, and where it is in this package."""
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 from ipaddress import ip_interface
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
-from dovetail.cni.conf import AUTO, Conf, Size, read_conf
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.interface_plugin import InterfacePlugin, by_gateways
+from dovetail.cni.plugins.link_keys import (
+    LINK_ARGS,
+    check_mtu,
+    host_interface,
+    masquerade_remains,
+    read_mac,
+    read_mtu,
+)
 from dovetail.cni.spec.result import IP, Result
-from dovetail.engine.engine import endpoint_id
 from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import EVERYWHERE
 from dovetail.model.attachment import Attachment, Route
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
-from dovetail.model.names import check_ifname, port_link
+from dovetail.model.names import check_ifname
+from dovetail.model.reference_forms import IptablesMasquerade, SpoofCheck
 
 __all__ = ["BridgePlugin"]
 
-_ARGS = ("MAC",)
-_MTU_MIN, _MTU_MAX = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 _VLAN_MIN, _VLAN_MAX = 1, 4094
 
 
@@ -45,10 +51,17 @@ class BridgeConf(Conf, frozen=True, kw_only=True):
     is_default_gateway: Annotated[bool, "so, and the container's default routes lead there"] = False
     force_address: Annotated[bool, "the gateway's address replaces another one of the bridge"] = False
     ip_masq: Annotated[bool, "what leaves the container's subnet takes the host's address"] = False
+    ip_masq_backend: Annotated[
+        Literal["", "nftables", "iptables"], "how: elements of our table, or chains as the reference plugin's"
+    ] = ""
+    macspoofchk: Annotated[bool, "drop what the container sends with another MAC than its own"] = False
     mtu: Annotated[
-        Size,
-        "of the pair, and of a bridge that is made: 0 is the kernel's default, auto what the host's default route has",
-    ] = Size(0)
+        int | Literal["auto"],
+        "of the pair, and of a bridge that is made; 0 is the kernel's default, auto that of the host's default route",
+    ] = 0
+    host_interface_name: Annotated[
+        str, "of the host's end: literally, or with a `%` for digits of the attachment"
+    ] = ""
     hairpin_mode: Annotated[bool, "the container reaches itself by a port of the host"] = False
     promisc_mode: Annotated[bool, "the bridge is promiscuous"] = False
     enabledad: Annotated[bool, "look for duplicates of IPv6 addresses, which takes a second or two"] = False
@@ -64,13 +77,16 @@ class BridgePlugin(InterfacePlugin):
     """A thin parser over `drivers.bridge_port`."""
 
     kind = "bridge"
+    further_kinds = ("iptables-masquerade", "macspoofchk")
     conf = BridgeConf
     capabilities: ClassVar = {"mac": "the MAC of the container's interface"}
 
     def read(self, call: Call) -> None:
         """Refuse what cannot be: hairpin on a port of a promiscuous bridge, an address on an interface that stays down."""
         conf = read_conf(call.config, BridgeConf)
-        check_args(call.environment.args, _ARGS)
+        check_args(call.environment.args, LINK_ARGS)
+        check_mtu(call)
+        host_interface(call)
         check_ifname(conf.bridge, where="$.bridge")
         if conf.hairpin_mode and conf.promisc_mode:
             raise CniError(INVALID_CONFIG, "cannot set hairpin mode and promiscuous mode at the same time")
@@ -78,7 +94,6 @@ class BridgePlugin(InterfacePlugin):
             raise CniError(
                 INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
             )
-        _check_mtu(conf.mtu)
         _check_vlan(conf.vlan, "$.vlan", zero=True)
         _trunk(conf)
 
@@ -87,13 +102,12 @@ class BridgePlugin(InterfacePlugin):
         conf = read_conf(call.config, BridgeConf)
         is_gateway = conf.is_default_gateway or conf.is_gateway
         ips = _ips(call, ipam)
-        mac = call.runtime.text("mac") or call.cni_args.text("mac") or call.environment.args.get("MAC", "")
         return BridgePort(
             bridge=conf.bridge,
-            port=port_link(endpoint_id(call.owner)),
+            port=host_interface(call),
             attachment=Attachment(
                 ifname=call.environment.ifname,
-                mac=Mac(mac) if mac else None,
+                mac=read_mac(call),
                 addresses=tuple(ip.address for ip in ips),
                 routes=by_gateways(self.routes(call, ipam), ips),
                 sandbox=call.environment.netns,
@@ -105,19 +119,32 @@ class BridgePlugin(InterfacePlugin):
             else (),
             force_address=conf.force_address,
             forwards=is_gateway,
-            mtu=max(conf.mtu, 0),
-            follows_uplink=conf.mtu == AUTO,
+            mtu=read_mtu(call, self.engine.kernel, ipv6=any(ip.address.version == 6 for ip in ips)),
             hairpin=conf.hairpin_mode,
             isolated=conf.port_isolation,
             promiscuous=conf.promisc_mode,
             up=not conf.disable_container_interface,
             dad=conf.enabledad,
-            masquerade=conf.ip_masq,
+            masquerade=conf.ip_masq and conf.ip_masq_backend != "iptables",
             vlan=conf.vlan,
             trunk=_trunk(conf),
             keep_default_vlan=conf.preserve_default_vlan,
             remove_bridge=conf.remove_bridge,
         )
+
+    def further(self, call: Call, made: BridgePort) -> dict[str, Any]:
+        """Say what is made of rules in the reference plugin's form."""
+        conf = read_conf(call.config, BridgeConf)
+        found: dict[str, Any] = {}
+        if conf.ip_masq and conf.ip_masq_backend == "iptables":
+            found["iptables-masquerade"] = IptablesMasquerade(addresses=made.attachment.addresses)
+        if conf.macspoofchk:
+            found["macspoofchk"] = SpoofCheck(port=made.port, mac=made.attachment.mac)
+        return found
+
+    def further_remains(self, call: Call, kind: str) -> Any:
+        """Say what the reference plugin leaves: rules, by the addresses of its result or for all that the container had."""
+        return SpoofCheck() if kind == "macspoofchk" else masquerade_remains(call)
 
     def result(self, call: Call, ipam: Result, attachment: Attachment) -> Result:
         """Say the gateways that the bridge was given where IPAM named none."""
@@ -146,13 +173,6 @@ class BridgePlugin(InterfacePlugin):
     def remains(self, call: Call, netns: Netns | None) -> BridgePort:
         """Say what the reference plugin leaves to find: an interface in the sandbox."""
         return BridgePort(bridge="", port="", attachment=Attachment(ifname=call.environment.ifname))
-
-
-def _check_mtu(mtu: int) -> None:
-    if mtu != AUTO and not (mtu == 0 or _MTU_MIN <= mtu <= _MTU_MAX):
-        raise InvalidArgument(
-            f"{mtu} bytes is no size of a packet", where="$.mtu", hint=f"{_MTU_MIN} to {_MTU_MAX}, 0 or auto"
-        )
 
 
 def _check_vlan(number: int, where: str, *, zero: bool = False) -> int:

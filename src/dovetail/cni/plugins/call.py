@@ -112,6 +112,11 @@ class Plugin(ABC):
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
+    @classmethod
+    def section(cls, config: Folded) -> Folded:
+        """Give the object of a configuration that the plugin's keys are in."""
+        return config if cls.where == "$" else config.object(cls.where.removeprefix("$."))
+
     @abstractmethod
     def add(self, call: Call, netns: Netns) -> Result:
         """Attach the container."""

@@ -1,17 +1,17 @@
-"""Type ``host-local``: addresses of this host, in the files of the reference plugin.
-
-Keys of ``ipam``: subnet, rangeStart, rangeEnd, gateway, ranges, routes, dataDir, resolvConf. Capabilities: ips, ipRanges.
-"""
+"""Type ``host-local``: addresses of this host, in the files of the reference plugin."""
 
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import Annotated, Any, ClassVar
 
+from dovetail.cni.conf import Conf
 from dovetail.cni.errors import NOT_AVAILABLE, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.plugins.ipam_config import HostLocalConfig, data_dir, read_host_local
 from dovetail.cni.spec.result import IP, Result
 from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
+from dovetail.ipam.host_local import DATA_DIR
 from dovetail.ipam.host_local_parts import HostLocalAddresses
 from dovetail.kernel.protocol import Netns
 
@@ -20,9 +20,35 @@ __all__ = ["HostLocalPlugin"]
 _KIND = "host-local"
 
 
+class HostLocalConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``ipam`` of type ``host-local``."""
+
+    ranges: Annotated[
+        tuple[tuple[Any, ...], ...],
+        "one address is taken of each set; a set is alternatives of one family: `subnet`, `rangeStart`, `rangeEnd`, `gateway`",
+    ] = ()
+    subnet: Annotated[str, "a set of one range, before those of `ranges`, with the next three keys"] = ""
+    range_start: Annotated[str, "its first address; of the subnet's where it is left out"] = ""
+    range_end: Annotated[str, "its last address; of the subnet's where it is left out"] = ""
+    gateway: Annotated[
+        str, "its gateway, which nobody gets; the subnet's first address where it is left out"
+    ] = ""
+    routes: Annotated[
+        tuple[Any, ...], "routes of the container: `dst`, `gw`, `mtu`, `advmss`, `priority`, `table`, `scope`"
+    ] = ()
+    data_dir: Annotated[str, "the directory of the files, by network"] = DATA_DIR
+    resolv_conf: Annotated[str, "a file of resolver settings for the result"] = ""
+
+
 class HostLocalPlugin(Plugin):
     """A thin parser over `ipam.host_local`."""
 
+    conf = HostLocalConf
+    where = "$.ipam"
+    capabilities: ClassVar = {
+        "ips": "addresses that are wanted, with or without a prefix length",
+        "ipRanges": "sets of ranges, before those of the configuration",
+    }
     gives_addresses = True
 
     def add(self, call: Call, netns: Netns) -> Result:

@@ -17,6 +17,7 @@ from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Netns
 from dovetail.model.addresses import IPAddress
 from dovetail.model.attachment import Attachment, Route
+from dovetail.model.mac import Mac
 
 __all__ = ["InterfacePlugin", "by_gateways"]
 
@@ -26,10 +27,11 @@ _SCOPE_LINK = 253  # RT_SCOPE_LINK, include/uapi/linux/rtnetlink.h
 class InterfacePlugin(Plugin):
     """A plugin whose ADD makes an interface. A subclass reads its configuration, and says what it makes of it.
 
-    kind: of its part. needs_addresses: ``ipam`` must be there.
+    kind: of its part. further_kinds: of other parts that it may have. needs_addresses: ``ipam`` must be there.
     """
 
     kind: ClassVar[str]
+    further_kinds: ClassVar[tuple[str, ...]] = ()
     needs_addresses: ClassVar[bool] = False
 
     @abstractmethod
@@ -44,6 +46,14 @@ class InterfacePlugin(Plugin):
     def remains(self, call: Call, netns: Netns | None) -> Any:
         """Say what another program's ADD has left, for a DEL of what is not ours; None for nothing."""
 
+    def further(self, call: Call, made: Any) -> dict[str, Any]:
+        """Say what else is to be made, by kind, with what was made."""
+        return {}
+
+    def further_remains(self, call: Call, kind: str) -> Any:
+        """Say what another program's ADD has left of `kind`; None for nothing."""
+        return None
+
     def attachment_of(self, detail: Any) -> Attachment:
         """Give the attachment in what was made."""
         found: Attachment = detail.attachment
@@ -55,10 +65,11 @@ class InterfacePlugin(Plugin):
         with self.engine.parts.alone(call.owner), ExitStack() as undo:
             self.engine.parts.begin(call.owner, netns=netns)
             ipam = self._ask(call, netns, undo)
-            detail = self.detail(call, ipam, netns)
-            made = self.engine.parts.add(
-                self.kind, call.owner, detail, netns=netns, path=call.environment.netns
-            )
+            parts, path = self.engine.parts, call.environment.netns
+            made = parts.add(self.kind, call.owner, self.detail(call, ipam, netns), netns=netns, path=path)
+            for kind, detail in self.further(call, made).items():
+                undo.callback(parts.remove, self.kind, call.owner, netns=netns)
+                parts.add(kind, call.owner, detail, netns=netns, path=path)
             undo.pop_all()
         return self.result(call, ipam, self.attachment_of(made))
 
@@ -96,10 +107,14 @@ class InterfacePlugin(Plugin):
 
     def delete(self, call: Call, netns: Netns | None) -> None:
         """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
-        parts = self.engine.parts
-        with parts.alone(call.owner), ExitStack() as both:  # the second is done whatever becomes of the first
+        parts, owner = self.engine.parts, call.owner
+        with parts.alone(owner), ExitStack() as both:  # the second is done whatever becomes of the first
             both.callback(self._give_back, call, netns)
-            parts.remove(self.kind, call.owner, netns=netns, otherwise=self.remains(call, netns))
+            ours = parts.known(self.kind, owner) is not None
+            both.callback(parts.remove, self.kind, owner, netns=netns, otherwise=self.remains(call, netns))
+            for kind in self.further_kinds:
+                left = None if ours else self.further_remains(call, kind)
+                both.callback(parts.remove, kind, owner, netns=netns, otherwise=left)
 
     def _give_back(self, call: Call, netns: Netns | None) -> None:
         """Have the IPAM plugin take its addresses; what is known to be of ours goes, whatever ``ipam`` says by now."""
@@ -126,7 +141,9 @@ class InterfacePlugin(Plugin):
             ips=tuple(ip for ip in result.ips if ip.address in result.addresses_of(call.environment.ifname)),
         )
         try:
-            differences = self.engine.parts.check(self.kind, call.owner, netns=netns)
+            differences = self.engine.parts.check(
+                self.kind, call.owner, netns=netns, now=lambda detail: self.now(call, result, detail)
+            )
         except NotFound:
             otherwise = self.expected(call, ipam, netns)
             differences = self.engine.parts.check(self.kind, call.owner, netns=netns, otherwise=otherwise)
@@ -136,13 +153,28 @@ class InterfacePlugin(Plugin):
         """Say what another program's ADD is to have made, going by its result."""
         return self.detail(call, result, netns)
 
+    def now(self, call: Call, result: Result, detail: Any) -> Any:
+        """Say what plugins after this one have made of it, going by the chain's `result`: another MAC, another MTU.
+
+        Before 1.1.0 a result says no MTU, so any is right.
+        """
+        inner = result.inner(call.environment.ifname)
+        if inner is None:
+            return detail
+        attachment = msgspec.structs.replace(
+            self.attachment_of(detail), mac=Mac(inner.mac) if inner.mac else None, mtu=inner.mtu
+        )
+        return msgspec.structs.replace(detail, attachment=attachment)
+
     def gc(self, call: Call) -> None:
         """Take away what the runtime does not have any more, and have the IPAM plugin do so too."""
         if call.valid is None:
             return
         with ExitStack() as both:
             both.callback(self._collect_addresses, call)
-            self.engine.parts.collect(self.kind, call.name, call.valid)
+            for kind in (self.kind, *self.further_kinds):
+                left = self.further_remains(call, kind)
+                both.callback(self.engine.parts.collect, kind, call.name, call.valid, otherwise=left)
 
     def _collect_addresses(self, call: Call) -> None:
         delegate = self._ipam(call)

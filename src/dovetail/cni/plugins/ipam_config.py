@@ -205,10 +205,11 @@ def _requested(config: Folded, args: Mapping[str, str], sets: Sequence[RangeSet]
 def _request(text: str, where: str) -> IPAddress:
     """Read an address with or without a prefix length, which is the range's in any case."""
     try:
-        address = parse_interface(text, where=where).ip if "/" in text else parse_address(text, where=where)
+        if "/" in text:
+            parse_interface(text, where=where)
+        return _unmapped(parse_address(text.partition("/")[0], where=where))
     except InvalidArgument as exc:
         raise _by_source(exc) from exc
-    return _unmapped(address)
 
 
 def _from_args(args: Mapping[str, str]) -> list[Allocated]:
@@ -286,6 +287,8 @@ def _routes(ipam: Folded) -> tuple[Route, ...]:
 
 def _read_resolv_conf(path: str) -> DNS:
     """Read a resolv.conf, which is a link on many hosts; what is no file, or a huge one, is refused."""
+    if not path.startswith("/"):
+        raise InvalidArgument(f"{path!r} is not an absolute path", where="$.ipam.resolvConf")
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with os.fdopen(fd, "rb") as file:

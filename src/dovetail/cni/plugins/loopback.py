@@ -1,4 +1,4 @@
-"""Type ``loopback``: brings ``lo`` up. Keys: none; CNI_IFNAME is ``lo`` whatever it says."""
+"""Type ``loopback``: brings ``lo`` up, whatever CNI_IFNAME says."""
 
 from __future__ import annotations
 

@@ -1,10 +1,12 @@
-"""Type ``static``: the addresses that are written into the configuration.
-
-Keys of ``ipam``: addresses, routes, dns. Capabilities: ips. CNI_ARGS: IP, GATEWAY.
-"""
+"""Type ``static``: the addresses that are written into the configuration."""
 
 from __future__ import annotations
 
+from typing import Annotated, Any, ClassVar
+
+import msgspec
+
+from dovetail.cni.conf import Conf
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.plugins.ipam_config import read_static, static_differences
 from dovetail.cni.spec.result import IP, Result
@@ -14,9 +16,24 @@ from dovetail.model.allocated import Allocated
 __all__ = ["StaticPlugin"]
 
 
+class StaticConf(Conf, frozen=True, kw_only=True):
+    """The keys of ``ipam`` of type ``static``; CNI_ARGS may add IP and GATEWAY, lists with commas."""
+
+    addresses: Annotated[tuple[Any, ...], "the addresses: `address` with its prefix length, `gateway`"] = ()
+    routes: Annotated[
+        tuple[Any, ...], "routes of the container: `dst`, `gw`, `mtu`, `advmss`, `priority`, `table`, `scope`"
+    ] = ()
+    dns: Annotated[dict[str, Any], "`nameservers`, `domain`, `search`, `options`"] = msgspec.field(
+        default_factory=dict
+    )
+
+
 class StaticPlugin(Plugin):
     """Keeps nothing: who wrote the configuration keeps the books."""
 
+    conf = StaticConf
+    where = "$.ipam"
+    capabilities: ClassVar = {"ips": "the addresses, in place of the configuration's"}
     gives_addresses = True
 
     def add(self, call: Call, netns: Netns) -> Result:

@@ -49,6 +49,16 @@ class Case:
         ipam = {plugin["ipam"]["type"] for plugin in self.chain if plugin.get("ipam", {}).get("type")}
         return {plugin["type"] for plugin in self.chain} | ipam
 
+    @property
+    def ends_clean(self) -> bool:
+        """Say whether the last that happens to each attachment is a DEL."""
+        last: dict[tuple[str, str], str] = {}
+        for step in self.steps:
+            verb, *words = [word for word in step.split() if "=" not in word]
+            if verb in {"ADD", "DEL"}:
+                last[words[0], words[1] if len(words) > 1 else "eth0"] = verb
+        return set(last.values()) <= {"DEL"}
+
     def document(self) -> dict[str, Any]:
         """Give it as JSON, for the host's process."""
         return asdict(self)

@@ -10,6 +10,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from differential.case import Case
+
 _ABSENT = "(absent)"
 _ROW = re.compile(r"^\| (?P<plugin>[^|]+) \| (?P<what>`[^|]*`) \| (?P<why>[^|]+) \|$")
 
@@ -29,21 +31,34 @@ class Difference:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A row of the table of differences: `patterns` are of the shell's kind, `plugins` ``*`` for all."""
+    """A row of the table of differences; `plugins` has types and cases, with ! those it is not about.
+
+    `patterns` are of the shell's kind, for a path or for ``PATH go VALUE ours VALUE``.
+    """
 
     plugins: frozenset[str]
     patterns: tuple[str, ...]
     why: str
 
-    def covers(self, plugin: str, difference: Difference) -> bool:
+    def concerns(self, case: Case) -> bool:
+        """Say whether it is about this case, or about its plugin."""
+
+        def among(patterns: Iterable[str]) -> bool:
+            return any(fnmatchcase(name, one) for name in (case.plugin, str(case)) for one in patterns)
+
+        excluded = [one[1:] for one in self.plugins if one.startswith("!")]
+        return among(self.plugins) and not among(excluded)
+
+    def covers(self, case: Case, difference: Difference) -> bool:
         """Say whether it explains this difference."""
-        return bool(self.plugins & {plugin, "*"}) and any(
-            fnmatchcase(difference.path, pattern) for pattern in self.patterns
+        values = f"{difference.path} go {_shown(difference.go)} ours {_shown(difference.ours)}"
+        return self.concerns(case) and any(
+            fnmatchcase(text, one) for text in (difference.path, values) for one in self.patterns
         )
 
 
 def compare(
-    plugin: str, go: Any, ours: Any, allowed: Iterable[Allowed]
+    case: Case, go: Any, ours: Any, allowed: Iterable[Allowed]
 ) -> tuple[list[Difference], set[Allowed]]:
     """Give the differences of two runs that nobody explains, and the rows that explained the others.
 
@@ -51,7 +66,7 @@ def compare(
     """
     unexplained, used = [], set()
     for difference in _differences(go, ours):
-        rows = [row for row in allowed if row.covers(plugin, difference)]
+        rows = [row for row in allowed if row.covers(case, difference)]
         used.update(rows)
         if not rows:
             unexplained.append(difference)

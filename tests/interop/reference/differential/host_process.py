@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from differential import kernel_state
 from differential.kernel_state import run
 from differential.libcni import Attachment, PluginError, Runtime, at_least
-from differential.normal_form import HOST, Flat, Names, normal_form, result_form
+from differential.normal_form import HOST, WITHOUT_PEER, Flat, Names, normal_form, result_form
 
+OUR_TABLE = ("inet", "dovetail")
+STORE = "/var/lib/dovetail/dovetail.db"
+_POINTER = re.compile(r"\b0xc0[0-9a-f]{8}\b")  # Go writes some where it means a value
 _FIXED = "lo up0 up1 02:00:00:00:00:01 02:00:00:00:00:03"
 # Without probes duplicate address detection ends at once, and a case takes no second longer for each family.
 _AT_ONCE = ("net/ipv6/conf/default/dad_transmits", "net/ipv6/conf/default/router_solicitation_delay")
@@ -107,14 +113,20 @@ class HostProcess:
             if not extra:
                 break
             subprocess.run(["ip", "link", "del", extra[0]], check=False, stderr=subprocess.DEVNULL)
+        for link in self._baseline_state["links"]:
+            run("ip", "link", "set", link["ifname"], "mtu", str(link["mtu"]), "up", "promisc", "off")
         for name in containers:
-            if os.path.exists(f"/run/netns/{name}"):
+            if os.path.ismount(f"/run/netns/{name}"):
                 run("ip", "netns", "del", name)
-        for table in self._tables() - self._tables(self._baseline_state["nft"]):
+            Path(f"/run/netns/{name}").unlink(missing_ok=True)  # sbr makes a file of that name to lock it
+        for table in self._tables() - self._tables(self._baseline_state["nft"]) - {OUR_TABLE}:
             run("nft", "delete", "table", *table)
         self._shell("rm -rf /var/lib/cni /run/cni /run/case /etc/cni/tuning")
         deadline = time.monotonic() + 3
         while left := self._restore():
+            if _empty_table_of_ours(left):  # it stays for the next network
+                self._remember()
+                return {}
             if time.monotonic() > deadline:
                 break
             time.sleep(0.02)  # what was in a namespace goes when the kernel gets to it
@@ -147,6 +159,7 @@ class CaseRun:
         self._host, self._case = host, case
         self._fixed = f"{_FIXED} {json.dumps(case)}"
         self._runtime = Runtime(*path)
+        self._names: Names | None = None
         self._conflist = {
             "cniVersion": case["version"],
             "name": case["network"],
@@ -175,7 +188,7 @@ class CaseRun:
                     self._command(verb, rest)
         finally:
             left = self._host.clean(self._containers)
-        return {"steps": steps, "left": left}
+        return {"steps": steps, "left": left, "endpoints": _endpoints()}
 
     @staticmethod
     def _label(step: str, steps: list[tuple[str, Flat]]) -> str:
@@ -193,7 +206,7 @@ class CaseRun:
                 self._host._shell(command, netns=name)
             case "lose":
                 run("ip", "netns", "del", rest)
-                _wait_for_peers_to_go()
+                self._wait_for_peers_to_go()
             case _:
                 raise ValueError(verb)
 
@@ -219,38 +232,46 @@ class CaseRun:
                 case "DEL":
                     self._runtime.delete(self._conflist, attachment, without_result="prevResult" in settings)
         except PluginError as exc:
-            outcome = {
-                "failed": True,
-                "error/code": exc.code,
-                "error/text": f"{exc.message} {exc.details}".strip(),
-            }
-        live = [name for name in self._containers if os.path.exists(f"/run/netns/{name}")]
-        namespaces = {HOST: kernel_state.namespace(), **{name: kernel_state.namespace(name) for name in live}}
-        names = Names(namespaces, self._fixed)
+            said = _POINTER.sub("0x", f"{exc.message} {exc.details}".strip().partition("\n")[0])
+            outcome = {"failed": True, "error/code": exc.code, "error/text": said}
+        namespaces = self._namespaces()
+        names = self._names = Names(namespaces, self._fixed, self._names)
         if result is not None:
             outcome |= result_form(result, names, {name: f"/run/netns/{name}" for name in self._containers})
         if "error/text" in outcome:
             outcome["error/text"] = names.text(outcome["error/text"])
         return {**outcome, **self._host.changes(namespaces, names, kernel_state.files())}
 
+    def _namespaces(self) -> dict[str, Any]:
+        live = [name for name in self._containers if os.path.ismount(f"/run/netns/{name}")]
+        return {HOST: kernel_state.namespace(), **{name: kernel_state.namespace(name) for name in live}}
+
+    def _wait_for_peers_to_go(self) -> None:
+        """Wait: the kernel takes a namespace's links away some time after it, and their peers with them."""
+        deadline = time.monotonic() + 5
+        while WITHOUT_PEER in Names(self._namespaces(), self._fixed).names[HOST].values():
+            if time.monotonic() > deadline:
+                raise RuntimeError("the links of a namespace that is gone are still there")
+            time.sleep(0.01)
+
+
+def _empty_table_of_ours(left: Flat) -> bool:
+    base = f"{HOST}/nft {' '.join(OUR_TABLE)}"
+    elements = [path for path, value in left.items() if value is True and path != f"{base}/table"]
+    return all(path.startswith(base) for path in left) and not elements
+
+
+def _endpoints() -> list[str]:
+    """Give the ids of the endpoints that dovetail keeps, read past its own code."""
+    if not os.path.exists(STORE):
+        return []
+    with closing(sqlite3.connect(STORE)) as database:
+        return [identifier for (identifier,) in database.execute("SELECT id FROM endpoints")]
+
 
 def _settle_at_once() -> None:
     for path in _AT_ONCE:
         Path(f"/proc/sys/{path}").write_text("0", encoding="ascii")
-
-
-def _wait_for_peers_to_go() -> None:
-    """The kernel takes a namespace's links away some time after the namespace, and their peers with them."""
-    deadline = time.monotonic() + 5
-    while any(
-        link.get("linkinfo", {}).get("info_kind") == "veth"
-        and "link_netnsid" not in link
-        and "link" not in link
-        for link in json.loads(run("ip", "-j", "-d", "link"))
-    ):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the links of a namespace that is gone are still there")
-        time.sleep(0.01)
 
 
 def main() -> None:

@@ -83,12 +83,19 @@ class TwinHost:
 
     def run_case(self, case: Case, *path: str) -> Any:
         """Run a case with the plugins in `path`; gives the steps with their tables. The host is clean before and after."""
-        outcome = self.ask("case", case=case.document(), path=list(path))
-        if outcome["left"]:
+        try:
+            outcome = self.ask("case", case=case.document(), path=list(path))
+            assert not outcome["left"], f"{case} leaves what cannot be cleaned: {outcome['left']}"
+            assert not (case.ends_clean and outcome["endpoints"]), (
+                f"{case} leaves endpoints in dovetail's store"
+            )
+        except AssertionError:
             self.stop()
             self._start()
-            message = f"{case} leaves what cannot be cleaned: {outcome['left']}"
-            raise AssertionError(message)
+            raise
+        if outcome["endpoints"]:  # of what the case leaves attached: the next is to find nothing of it
+            self.stop()
+            self._start()
         return outcome["steps"]
 
 

@@ -105,7 +105,7 @@ def namespace(netns: str = "") -> dict[str, Any]:
         "filters": dict(zip(ingress, filters, strict=True)),
         "sysctls": within(netns, _sysctls),
     }
-    where = ("ip", "netns", "exec", netns) if netns else ()
+    where = ("nsenter", f"--net=/run/netns/{netns}") if netns else ()
     ruleset = json.loads(run(*where, "nft", "-j", "list", "ruleset"))["nftables"]
     state["nft"] = ruleset
     saves = {"iptables": "", "ip6tables": ""}
@@ -123,9 +123,15 @@ def _sysctls() -> dict[str, str]:
                     continue
                 path = f"{directory}/{name}"
                 try:
-                    found[path.removeprefix("/proc/sys/")] = Path(path).read_text(encoding="ascii").strip()
+                    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
                 except OSError:  # one that can only be written
                     continue
+                try:
+                    found[path.removeprefix("/proc/sys/")] = os.read(descriptor, 4096).decode("ascii").strip()
+                except OSError:  # one that cannot be read as yet
+                    continue
+                finally:
+                    os.close(descriptor)
     return found
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from differential.kernel_state import bridge_address_is_set
 
 HOST = "host"
+WITHOUT_PEER = "<veth without a peer>"
 Flat = dict[str, Any]
 
 _MAC = re.compile(r"\b(?:[0-9a-f]{2}:){5}[0-9a-f]{2}\b")
@@ -40,8 +41,11 @@ _OF_IPTABLES = {"filter", "nat", "mangle", "raw", "security"}
 class Names:
     """Knows the links of one moment: what each is called, and whose a MAC address is."""
 
-    def __init__(self, namespaces: dict[str, Any], fixed: str) -> None:
-        """`namespaces` are those of `kernel_state.namespace`; `fixed` is a text with all names that somebody chose."""
+    def __init__(self, namespaces: dict[str, Any], fixed: str, before: Names | None = None) -> None:
+        """`namespaces` are those of `kernel_state.namespace`, `fixed` a text with all names that somebody chose.
+
+        `before` knows those of an earlier moment: rules and files may still have a name that is gone.
+        """
         self._fixed = fixed
         self._links = {
             where: {link["ifindex"]: link for link in state["links"]} for where, state in namespaces.items()
@@ -51,11 +55,14 @@ class Names:
             for where, state in namespaces.items()
         }
         self._name_peers()
-        self._random = {
-            name: shown for names in self.names.values() for name, shown in names.items() if name != shown
-        }
         self._macs: dict[str, str] = {}
         self._own_macs()
+        self._random = {} if before is None else dict(before._random)
+        self._random |= {
+            name: shown for names in self.names.values() for name, shown in names.items() if name != shown
+        }
+        if before is not None:
+            self._macs = before._macs | self._macs
         words = sorted(map(re.escape, self._random), key=len, reverse=True)
         self._words = re.compile(rf"(?<![\w-])({'|'.join(words)})(?![\w-])") if words else None
 
@@ -76,7 +83,7 @@ class Names:
                     self.names[where][name] = f"<peer of {place}{peer['ifname']}>"
                     break
             else:
-                self.names[where][name] = "<veth without a peer>"
+                self.names[where][name] = WITHOUT_PEER
 
     def _ordered(self) -> list[tuple[str, int, Any]]:
         rows = [(where, at, link) for where, links in self._links.items() for at, link in links.items()]
@@ -99,7 +106,11 @@ class Names:
         """Put the chosen names into a text."""
         if self._words:
             text = self._words.sub(lambda found: self._random[found[0]], text)
-        return _MAC.sub(lambda found: self._macs.get(found[0], found[0]), text)
+        return _MAC.sub(lambda found: self._macs.get(found[0]) or self._unknown(found[0]), text)
+
+    def _unknown(self, mac: str) -> str:
+        """Show an address that no link has any more; one of all zeroes or all ones is nobody's."""
+        return mac if len(set(mac)) == 2 or self._chosen(mac) else "<mac of nobody>"
 
     def value(self, value: Any) -> Any:
         """The same for all strings in JSON."""

@@ -1,0 +1,81 @@
+"""The commands of the kinds of parts that make an interface, for each of what matters to them, against committed text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from ipaddress import ip_address, ip_interface, ip_network
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from dovetail.drivers.attachment_link import attachment_id
+from dovetail.drivers.ptp_pair import PtpPairs
+from dovetail.kernel.recording import RecordingKernel
+from dovetail.model.attachment import Attachment, Route
+from dovetail.model.endpoint import Owner
+from dovetail.model.names import port_link
+from dovetail.model.ptp_pair import PtpPair
+
+_HERE = Path(__file__).parent / "cni"
+_OWNER = Owner(face="cni", network="pods", container="c1", ifname="eth0")
+_V4, _V6 = ip_interface("10.60.0.2/24"), ip_interface("fd60::2/64")
+_ROUTE = Route(destination=ip_network("0.0.0.0/0"), gateway=ip_address("10.60.0.1"))
+
+
+def attachment(*addresses: Any, routes: tuple[Route, ...] = (_ROUTE,)) -> Attachment:
+    return Attachment(ifname="eth0", addresses=addresses, routes=routes, sandbox="/run/netns/c1")
+
+
+def recorded(how: Any, detail: Any) -> str:
+    """Give what making and taking it back, twice, runs; and what it has in the firewall."""
+    kernel = _host()
+    netns = kernel.create_netns("/run/netns/c1")
+    kernel.commands.clear()
+    if getattr(detail, "port", "") == "derived":
+        detail = msgspec.structs.replace(detail, port=port_link(attachment_id(_OWNER)))
+    with ExitStack() as undo:
+        made = how.make(kernel, detail, owner=_OWNER, netns=netns, store_id="store", undo=undo)
+        undo.pop_all()
+    assert how.differences(kernel, made, owner=_OWNER, netns=netns) == []
+    elements = how.elements(made) if hasattr(how, "elements") else ()
+    lines = [*kernel.commands, *(f"element: {element.set} {element.text}" for element in elements), "--"]
+    kernel.commands.clear()
+    for _ in range(2):
+        how.unmake(kernel, made, owner=_OWNER, netns=netns)
+        how.unmake(kernel, made, owner=_OWNER, netns=None)
+    return "\n".join([*lines, *dict.fromkeys(kernel.commands)])
+
+
+def _host() -> RecordingKernel:
+    return RecordingKernel()
+
+
+def ptp() -> Iterator[tuple[str, str, object]]:
+    v4, v6 = ip_address("10.60.0.1"), ip_address("fd60::1")
+    details = {
+        "IPv4": PtpPair(port="derived", attachment=attachment(_V4), gateways=(v4,)),
+        "both families, MTU, masquerade": PtpPair(
+            port="derived",
+            attachment=attachment(_V4, _V6),
+            gateways=(v4, v6),
+            mtu=1400,
+            masquerade=True,
+        ),
+        "a gateway outside the subnet, a name": PtpPair(
+            port="web",
+            attachment=attachment(ip_interface("10.61.0.2/32")),
+            gateways=(ip_address("169.254.1.1"),),
+        ),
+    }
+    for title, detail in details.items():
+        yield title, recorded(PtpPairs(), detail), detail
+
+
+@pytest.mark.parametrize("cases", [ptp], ids=lambda cases: cases.__name__)
+def test_each_kind_gives_the_golden_commands(
+    cases: Callable[[], Iterator[tuple[str, str, object]]], compare: Callable[..., None]
+) -> None:
+    compare(_HERE / f"{cases.__name__}.txt", cases())
