@@ -21,7 +21,7 @@ from dovetail.drivers import attachment_link, bridge_link, sandbox_end
 from dovetail.drivers.forwarding import let_host_forward
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
-from dovetail.model.attachment import HostInterface
+from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
@@ -29,6 +29,7 @@ from dovetail.model.leaving import leaving
 
 __all__ = ["BridgePorts"]
 
+_V6 = 6
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 
 
@@ -93,7 +94,7 @@ class BridgePorts:
         bridge_link.join_vlans(kernel, detail, detail.port)
         if detail.up:
             with kernel.inside(netns) as inner:
-                sandbox_end.configure(inner, attachment, loopback=False, dad=detail.dad)
+                _configure(inner, attachment, dad=detail.dad)
         outer = (
             *attachment.host_interfaces,
             HostInterface(name=detail.port, mac=end.mac, mtu=attachment.mtu),
@@ -135,3 +136,15 @@ class BridgePorts:
     def is_alive(self, kernel: Kernel, detail: BridgePort, links: frozenset[str]) -> bool:
         """Say whether the host's end is there; it goes with the sandbox's."""
         return detail.port in links
+
+
+def _configure(inner: Kernel, attachment: Attachment, *, dad: bool) -> None:
+    asks = dad and any(address.version == _V6 for address in attachment.addresses)
+    if (
+        asks
+    ):  # the namespace may have it turned off; enhanced: what the host's end sends back is none (RFC 7527)
+        for key in ("enhanced_dad", "accept_dad"):
+            inner.set_sysctl(f"net/ipv6/conf/{attachment.ifname}/{key}", "1")
+    sandbox_end.configure(inner, attachment, loopback=False, dad=asks)
+    if asks:
+        inner.wait_for_dad(attachment.ifname)

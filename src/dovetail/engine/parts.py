@@ -328,10 +328,10 @@ class Parts:
             )
         if isinstance(how, Publishing):
             self._try_ports(attachment, how.ports(detail))
-        with self._inside(there, netns) as inner:
-            self._take_back(how, there, inner)
         if live:
             undo.callback(self._make_again, how, there, netns)
+        with self._inside(there, netns) as inner:
+            self._take_back(how, there, inner)
 
     def _try_ports(self, attachment: str, ports: tuple[PortMapping, ...]) -> None:
         """Raise PortInUse where somebody else has one."""

@@ -264,7 +264,7 @@ LIES: dict[str, tuple[str, Callable[[Any], None]]] = {
         lambda node: node.host.run("ip", "-n", "c1", "-6", "addr", "flush", "dev", "eth0"),
     ),
     "the default route": (
-        "default route via",
+        "default route",
         lambda node: node.host.run("ip", "-n", "c1", "route", "del", "default"),
     ),
     "the interface": ("eth0", lambda node: node.host.run("ip", "-n", "c1", "link", "del", "eth0")),
