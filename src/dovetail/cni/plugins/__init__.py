@@ -14,12 +14,15 @@ PLUGINS: dict[str, str] = {
     "dovetail": "dovetail:DovetailPlugin",
     "firewall": "firewall:FirewallPlugin",
     "host-local": "host_local:HostLocalPlugin",
+    "ipvlan": "ipvlan:IpvlanPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "macvlan": "macvlan:MacvlanPlugin",
     "portmap": "portmap:PortmapPlugin",
     "ptp": "ptp:PtpPlugin",
     "static": "static:StaticPlugin",
     "sbr": "sbr:SbrPlugin",
     "tuning": "tuning:TuningPlugin",
+    "vlan": "vlan:VlanPlugin",
 }
 """Type, and where it is in this package."""
 
