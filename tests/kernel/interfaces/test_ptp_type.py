@@ -165,7 +165,7 @@ def test_del_finds_everything_when_the_namespace_is_gone(runtime: Any, netns: st
     [
         ("in:ip link set eth0 down", "is down"),
         ("in:ip addr flush dev eth0", "lost address"),
-        ("in:ip route del default", "default route via 10.60.0.1"),
+        ("in:ip route del default", "the default route via 10.60.0.1"),
         ("in:ip link set eth0 mtu 1300", "MTU 1300"),
         ("in:ip link set eth0 address 02:00:00:00:00:77", "MAC 02:00:00:00:00:77"),
         ("ip link set webhost down", "'webhost' is down"),
