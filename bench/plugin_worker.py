@@ -1,7 +1,7 @@
 """One way of running plugins, in a network namespace of its own that plays the host: a process that `plugins.py` asks.
 
 A question is a line of JSON on standard input, the answer one on standard output. What takes the time is the plugins'
-alone: configurations are written before, and results are read after.
+alone, but for some 10 µs in which each configuration is put together.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 from plugin_cases import BASE, CHAIN, PARENT, PLACES, Case, all_cases, base
 from plugin_filler import fill
 from subjects import GO, dovetail, execute, start_daemon
@@ -128,7 +129,7 @@ class Worker:
             kind = conf["type"]
             if verb == "CHECK" and kind in case.unchecked:
                 continue
-            stdin = json.dumps({**conf, "prevResult": json.loads(result)} if result else conf).encode()
+            stdin = msgspec.json.encode({**conf, "prevResult": msgspec.Raw(result)} if result else conf)
             output = self._call(kind, stdin, environment)
             if verb == "ADD":
                 result = output

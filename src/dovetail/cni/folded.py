@@ -17,6 +17,8 @@ class Folded:
             raise CniError(INVALID_CONFIG, f"{where}: expected an object, got {type(document).__name__}")
         self._items = {str(key).lower(): value for key, value in document.items()}
         self._where = where
+        self.conf: tuple[type, Any] | None = None
+        """What `conf.read_conf` read of it last: a plugin asks at each step."""
 
     def __contains__(self, key: str) -> bool:
         return self._items.get(key.lower()) is not None
