@@ -166,7 +166,7 @@ class Firewall:
     def missing_of(self, part: Part) -> set[Element]:
         """Give the elements of a part that are not there."""
         elements = self.part_elements(part)
-        return set(elements) - self._core.kernel.nft_elements() if elements else set()
+        return self._core.kernel.nft_missing(elements) if elements else set()
 
     def restore(self) -> list[str]:
         """Put back what is missing and take away what nobody owns; says what was found, a sentence each."""
