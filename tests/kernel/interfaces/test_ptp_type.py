@@ -47,6 +47,7 @@ def test_the_result_names_both_ends_from_the_outside_in(runtime: Any) -> None:
     assert (runtime.link()["address"], runtime.link()["mtu"]) == (inner["mac"], 1400)
 
 
+@pytest.mark.cni(41)
 def test_a_container_of_both_families_reaches_its_neighbours_by_the_host_at_once(runtime: Any) -> None:
     config = conf(runtime, "10.60.0.0/24", "fd60::/64")
     runtime.add(config)
