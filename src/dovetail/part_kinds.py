@@ -19,12 +19,15 @@ _PLACES = {
     "firewall": "features.admitted:AdmittedParts",
     "host-local": "ipam.host_local_parts:HostLocalParts",
     "iptables-masquerade": "features.reference_parts:IptablesMasquerades",
+    "ipvlan": "drivers.carried_link:IpvlanLinks",
     "macspoofchk": "features.reference_parts:SpoofChecks",
+    "macvlan": "drivers.carried_link:MacvlanLinks",
     "portmap": "features.published:PublishedParts",
     "ptp": "drivers.ptp_pair:PtpPairs",
     "sbr": "features.source_routing:SourceRoutings",
     "tuning": "features.tuning:Tunings",
     "vrf": "features.vrf_port:VrfPorts",
+    "vlan": "drivers.carried_link:VlanLinks",
 }
 
 

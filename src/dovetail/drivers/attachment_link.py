@@ -19,7 +19,6 @@ __all__ = [
     "alias_of",
     "attachment_id",
     "delete_foreign",
-    "delete_inside",
     "delete_owned",
     "delete_port",
     "is_owned",
@@ -85,12 +84,6 @@ def delete_port(kernel: Kernel, port: str, owner: Owner) -> None:
         if link is None or not is_owned(link, owner):
             return
     kernel.delete_links([port])
-
-
-def delete_inside(kernel: Kernel, netns: Netns, ifname: str) -> None:
-    """Delete the link of that name, which was made a moment ago."""
-    with kernel.inside(netns) as inner:
-        inner.delete_links([ifname])
 
 
 def delete_owned(kernel: Kernel, netns: Netns, owner: Owner) -> None:

@@ -15,13 +15,16 @@ PLUGINS: dict[str, str] = {
     "firewall": "firewall:FirewallPlugin",
     "flannel": "flannel:FlannelPlugin",
     "host-local": "host_local:HostLocalPlugin",
+    "ipvlan": "ipvlan:IpvlanPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "macvlan": "macvlan:MacvlanPlugin",
     "portmap": "portmap:PortmapPlugin",
     "ptp": "ptp:PtpPlugin",
     "static": "static:StaticPlugin",
     "sbr": "sbr:SbrPlugin",
     "tuning": "tuning:TuningPlugin",
     "vrf": "vrf:VrfPlugin",
+    "vlan": "vlan:VlanPlugin",
 }
 """Type, and where it is in this package."""
 
