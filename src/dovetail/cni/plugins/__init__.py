@@ -12,8 +12,10 @@ PLUGINS: dict[str, str] = {
     "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
     "dovetail": "dovetail:DovetailPlugin",
+    "dummy": "dummy:DummyPlugin",
     "firewall": "firewall:FirewallPlugin",
     "flannel": "flannel:FlannelPlugin",
+    "host-device": "host_device:HostDevicePlugin",
     "host-local": "host_local:HostLocalPlugin",
     "ipvlan": "ipvlan:IpvlanPlugin",
     "loopback": "loopback:LoopbackPlugin",
@@ -22,9 +24,10 @@ PLUGINS: dict[str, str] = {
     "ptp": "ptp:PtpPlugin",
     "static": "static:StaticPlugin",
     "sbr": "sbr:SbrPlugin",
+    "tap": "tap:TapPlugin",
     "tuning": "tuning:TuningPlugin",
-    "vrf": "vrf:VrfPlugin",
     "vlan": "vlan:VlanPlugin",
+    "vrf": "vrf:VrfPlugin",
 }
 """Type, and where it is in this package."""
 
