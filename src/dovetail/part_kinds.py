@@ -16,7 +16,9 @@ __all__ = ["PartKinds"]
 _PLACES = {
     "bandwidth": "features.bandwidth_parts:BandwidthParts",
     "bridge": "drivers.bridge_port:BridgePorts",
+    "dummy": "drivers.lone_link:DummyLinks",
     "firewall": "features.admitted:AdmittedParts",
+    "host-device": "drivers.host_device:HostDevices",
     "host-local": "ipam.host_local_parts:HostLocalParts",
     "iptables-masquerade": "features.reference_parts:IptablesMasquerades",
     "ipvlan": "drivers.carried_link:IpvlanLinks",
@@ -25,6 +27,7 @@ _PLACES = {
     "portmap": "features.published:PublishedParts",
     "ptp": "drivers.ptp_pair:PtpPairs",
     "sbr": "features.source_routing:SourceRoutings",
+    "tap": "drivers.lone_link:TapLinks",
     "tuning": "features.tuning:Tunings",
     "vrf": "features.vrf_port:VrfPorts",
     "vlan": "drivers.carried_link:VlanLinks",

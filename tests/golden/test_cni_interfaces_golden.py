@@ -13,12 +13,16 @@ import pytest
 
 from dovetail.drivers.attachment_link import attachment_id
 from dovetail.drivers.carried_link import IpvlanLinks, MacvlanLinks, VlanLinks
+from dovetail.drivers.host_device import HostDevices
+from dovetail.drivers.lone_link import DummyLinks, TapLinks
 from dovetail.drivers.ptp_pair import PtpPairs
 from dovetail.kernel.protocol import Dummy, LinkSpec
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.attachment import Attachment, Route
 from dovetail.model.carried_link import CarriedLink, IpvlanLink, MacvlanLink, VlanLink
 from dovetail.model.endpoint import Owner
+from dovetail.model.host_device import HostDevice
+from dovetail.model.lone_link import DummyLink, TapLink
 from dovetail.model.names import port_link
 from dovetail.model.ptp_pair import PtpPair
 
@@ -39,6 +43,7 @@ def recorded(how: Any, detail: Any) -> str:
     netns = kernel.create_netns("/run/netns/c1")
     with kernel.inside(netns) as inner:
         inner.add_link(LinkSpec("wire", up=True), Dummy())
+        inner.add_bridge("br0")
     kernel.commands.clear()
     if getattr(detail, "port", "") == "derived":
         detail = msgspec.structs.replace(detail, port=port_link(attachment_id(_OWNER)))
@@ -99,7 +104,33 @@ def carried() -> Iterator[tuple[str, str, object]]:
             yield f"{kind} {title}".strip(), recorded(how, detail), detail
 
 
-@pytest.mark.parametrize("cases", [ptp, carried], ids=lambda cases: cases.__name__)
+def lone() -> Iterator[tuple[str, str, object]]:
+    plain = attachment(_V4, _V6)
+    details: dict[str, tuple[Any, Any]] = {
+        "dummy": (DummyLinks(), DummyLink(attachment=plain)),
+        "tap": (TapLinks(), TapLink(attachment=plain)),
+        "tap all keys": (
+            TapLinks(),
+            TapLink(
+                attachment=attachment(routes=()), mtu=1400, multi_queue=True, owner=7, group=8, bridge="br0"
+            ),
+        ),
+    }
+    for title, (how, detail) in details.items():
+        yield title, recorded(how, detail), detail
+
+
+def host_device() -> Iterator[tuple[str, str, object]]:
+    details = {
+        "": HostDevice(attachment=attachment(_V4), device="up0"),
+        "no addresses, an alias": HostDevice(attachment=attachment(routes=()), device="up0", alias="lab"),
+        "a process has it": HostDevice(attachment=attachment(_V4), pci="0000:3b:00.1", driver="vfio-pci"),
+    }
+    for title, detail in details.items():
+        yield f"host-device {title}".strip(), recorded(HostDevices(), detail), detail
+
+
+@pytest.mark.parametrize("cases", [ptp, carried, lone, host_device], ids=lambda cases: cases.__name__)
 def test_each_kind_gives_the_golden_commands(
     cases: Callable[[], Iterator[tuple[str, str, object]]], compare: Callable[..., None]
 ) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 
+from dovetail.errors import InvalidArgument, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
 from dovetail.model.addresses import IPInterface
 from dovetail.model.endpoint import Owner
@@ -21,6 +22,7 @@ __all__ = [
     "delete_foreign",
     "delete_owned",
     "delete_port",
+    "is_inside",
     "is_owned",
     "mac_of",
     "port_mac",
@@ -98,3 +100,13 @@ def delete_foreign(kernel: Kernel, netns: Netns, ifname: str, kinds: Collection[
         link = inner.link(ifname)
         if link is not None and link.kind in kinds and parse_alias(link.alias) is None:
             inner.delete_links([ifname])
+
+
+def is_inside(kernel: Kernel, sandbox: str, kind: str) -> bool:
+    """Say whether the namespace at that path has a link of the kind that is an attachment's."""
+    try:
+        opened = kernel.open_netns(sandbox)
+    except (InvalidArgument, NotFound):
+        return False
+    with opened, kernel.inside(opened) as inner:
+        return any(link.kind == kind and parse_alias(link.alias) is not None for link in inner.links())

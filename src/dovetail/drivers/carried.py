@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import AlreadyExists
 from dovetail.kernel import link_settings
-from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
+from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Netns, Tap, Vlan
 from dovetail.model.attachment import Attachment
 
 __all__ = [
@@ -93,5 +93,7 @@ def _words(settings: object) -> str:
             return f"in mode {mode} with flag {flag}"
         case Vlan(number):
             return f"VLAN {number}"
+        case Tap(multi_queue, owner, group):
+            return f"{'of several queues' if multi_queue else 'of one queue'}, for user {owner} and group {group}"
         case _:
             return "in another mode"

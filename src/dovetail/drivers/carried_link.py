@@ -24,7 +24,6 @@ from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpe
 from dovetail.model.carried_link import CarriedLink, IpvlanLink, MacvlanLink, VlanLink
 from dovetail.model.endpoint import Owner
 from dovetail.model.mac import Mac
-from dovetail.model.names import parse_alias
 
 __all__ = ["IpvlanLinks", "MacvlanLinks", "VlanLinks"]
 
@@ -121,12 +120,7 @@ class _CarriedLinks(ABC, Generic[D]):
 
     def is_alive(self, kernel: Kernel, detail: D, links: frozenset[str]) -> bool:
         """Say whether the link is there; the namespace is."""
-        try:
-            opened = kernel.open_netns(detail.attachment.sandbox)
-        except (InvalidArgument, NotFound):
-            return False
-        with opened, kernel.inside(opened) as inner:
-            return any(link.kind == self.name and parse_alias(link.alias) for link in inner.links())
+        return attachment_link.is_inside(kernel, detail.attachment.sandbox, self.name)
 
 
 class MacvlanLinks(_CarriedLinks[MacvlanLink]):
