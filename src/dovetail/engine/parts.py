@@ -29,7 +29,7 @@ from dovetail.errors import AddressInUse, AlreadyExists, DovetailError, InvalidA
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
-from dovetail.model.names import derive_id, short
+from dovetail.model.names import derive_id, link_id, short
 from dovetail.model.part import Part
 from dovetail.model.port import PortMapping
 
@@ -172,9 +172,7 @@ class Parts:
                     how.unmake(core.kernel, otherwise, owner=owner, netns=netns)
                 return otherwise
             with self._inside(part, netns) as inner:
-                detail = self._take_back(how, part, inner)
-        self._release(how, part, detail)
-        return detail
+                return self._take_back(how, part, inner)
 
     def remove_addresses(self, owner: Owner, *, netns: Netns | None) -> None:
         """Take back the addresses that `owner` has by parts."""
@@ -273,8 +271,7 @@ class Parts:
         """Take a part back; the caller holds its attachment's lock."""
         how = self._core.part_kind(part.kind)
         with self._inside(part, None) as netns:
-            detail = self._take_back(how, part, netns)
-        self._release(how, part, detail)
+            self._take_back(how, part, netns)
 
     # -- pieces -----------------------------------------------------------------------------------------
 
@@ -285,16 +282,22 @@ class Parts:
         with core.tracer.step(how.layer, f"{part.kind} away", link=part.link):
             how.unmake(core.kernel, detail, owner=part.owner, netns=netns)
         self._forget_flows(how, detail)
+        released = self._release(how, part, detail)
         self._forget(part)
+        if (
+            not released
+        ):  # the others on it may have gone at the same time, each with the other still written down
+            self._release(how, part, detail)
         return detail
 
-    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
-        """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
+    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> bool:
+        """Let the kind take back what it did to the interface, where the part's attachment is the last on it."""
         if not isinstance(how, Releasing) or part.boot_id != self._core.boot_id:
-            return
+            return True
         with self._alone_on(part.link, part.attachment) as alone:
             if alone:
                 how.release(self._core.kernel, detail)
+            return alone
 
     @contextmanager
     def _alone_on(self, link: str, attachment: str) -> Iterator[bool]:
@@ -407,4 +410,4 @@ def _exists(owner: Owner) -> AlreadyExists:
 
 
 def _link_lock(link: str) -> str:
-    return derive_id("link", link)
+    return link_id(link)
