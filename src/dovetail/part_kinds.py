@@ -16,6 +16,7 @@ __all__ = ["PartKinds"]
 _PLACES = {
     "bandwidth": "features.bandwidth_parts:BandwidthParts",
     "bridge": "drivers.bridge_port:BridgePorts",
+    "dhcp": "ipam.dhcp_parts:DhcpParts",
     "firewall": "features.admitted:AdmittedParts",
     "host-local": "ipam.host_local_parts:HostLocalParts",
     "iptables-masquerade": "features.reference_parts:IptablesMasquerades",

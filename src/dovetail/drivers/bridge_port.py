@@ -19,20 +19,22 @@ import msgspec
 
 from dovetail.drivers import attachment_link, bridge_link, sandbox_end
 from dovetail.drivers.forwarding import let_host_forward
+from dovetail.drivers.later_addresses import LaterAddresses
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
-from dovetail.model.attachment import HostInterface
+from dovetail.model.attachment import Attachment, HostInterface
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
 from dovetail.model.leaving import leaving
+from dovetail.model.mac import Mac
 
 __all__ = ["BridgePorts"]
 
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 
 
-class BridgePorts:
+class BridgePorts(LaterAddresses[BridgePort]):
     """The kind of part ``bridge``."""
 
     name = "bridge"
@@ -94,13 +96,17 @@ class BridgePorts:
         if detail.up:
             with kernel.inside(netns) as inner:
                 sandbox_end.configure(inner, attachment, loopback=False, dad=detail.dad)
-        outer = (
-            *attachment.host_interfaces,
-            HostInterface(name=detail.port, mac=end.mac, mtu=attachment.mtu),
-        )
-        return msgspec.structs.replace(
-            detail, attachment=msgspec.structs.replace(attachment, host_interfaces=outer)
-        )
+        return _with_port(kernel, detail, attachment, end.mac)
+
+    def complete(
+        self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None, undo: ExitStack
+    ) -> BridgePort:
+        """Address and route the sandbox's end; the bridge has been prepared. Raises as `make` does."""
+        if netns is None:
+            raise NotFound("namespace", detail.attachment.sandbox)
+        with kernel.inside(netns) as inner:
+            sandbox_end.configure(inner, detail.attachment, loopback=False, dad=detail.dad)
+        return _with_port(kernel, detail, detail.attachment, attachment_link.port_mac(owner))
 
     def unmake(self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None) -> None:
         """Delete the pair: by the host's end, or where another program made it by the sandbox's."""
@@ -135,3 +141,12 @@ class BridgePorts:
     def is_alive(self, kernel: Kernel, detail: BridgePort, links: frozenset[str]) -> bool:
         """Say whether the host's end is there; it goes with the sandbox's."""
         return detail.port in links
+
+
+def _with_port(kernel: Kernel, detail: BridgePort, attachment: Attachment, mac: Mac | None) -> BridgePort:
+    """Add the port to the host's interfaces of a bridge."""
+    bridge = bridge_link.with_macs(kernel, attachment.host_interfaces)
+    outer = (*bridge, HostInterface(name=detail.port, mac=mac, mtu=attachment.mtu))
+    return msgspec.structs.replace(
+        detail, attachment=msgspec.structs.replace(attachment, host_interfaces=outer)
+    )

@@ -11,6 +11,7 @@ __all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 PLUGINS: dict[str, str] = {
     "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
+    "dhcp": "dhcp:DhcpPlugin",
     "dovetail": "dovetail:DovetailPlugin",
     "firewall": "firewall:FirewallPlugin",
     "flannel": "flannel:FlannelPlugin",
