@@ -304,18 +304,31 @@ def test_a_route_on_the_link_does_not_lead_by_the_gateway(served: Node) -> None:
     assert served.routes() == {("10.20.0.0/16", ""), ("default", "10.9.0.1"), ("10.9.0.0/24", "")}
 
 
-def test_macvlan_of_ours_gets_a_lease(served: Node) -> None:
-    if not os.path.exists(f"{served.ours}/macvlan"):
-        pytest.skip("this installation has no type macvlan")
+def test_a_macvlan_gets_a_lease(served: Node) -> None:
     config = macvlan(served)
 
     result = served.add(config)
 
     assert served.host.links(served.container())["eth0"]["linkinfo"]["info_kind"] == "macvlan"
+    assert served.addresses() == [result["ips"][0]["address"]]
     assert served.pings("10.9.0.1")
     assert served.check(config, result) == ""
     served.delete(config)
     assert served.links() == {"lo"}
+    wait_for(lambda: not served.server.given(), "the release is in dnsmasq's file")
+
+
+def test_a_device_of_the_host_gets_a_lease_and_comes_back(served: Node) -> None:
+    config = {**macvlan(served), "type": "host-device", "device": "up0"}
+
+    result = served.add(config)
+
+    assert served.addresses() == [result["ips"][0]["address"]]
+    assert served.pings("10.9.0.1")
+    assert served.check(config, result) == ""
+    served.delete(config)
+    assert served.links() == {"lo"}
+    assert "up0" in served.host.links()
     wait_for(lambda: not served.server.given(), "the release is in dnsmasq's file")
 
 
