@@ -16,6 +16,7 @@ __all__ = ["PartKinds"]
 _PLACES = {
     "bandwidth": "features.bandwidth_parts:BandwidthParts",
     "bridge": "drivers.bridge_port:BridgePorts",
+    "dhcp": "ipam.dhcp_parts:DhcpParts",
     "dummy": "drivers.lone_link:DummyLinks",
     "firewall": "features.admitted:AdmittedParts",
     "host-device": "drivers.host_device:HostDevices",
@@ -29,8 +30,8 @@ _PLACES = {
     "sbr": "features.source_routing:SourceRoutings",
     "tap": "drivers.lone_link:TapLinks",
     "tuning": "features.tuning:Tunings",
-    "vrf": "features.vrf_port:VrfPorts",
     "vlan": "drivers.carried_link:VlanLinks",
+    "vrf": "features.vrf_port:VrfPorts",
 }
 
 

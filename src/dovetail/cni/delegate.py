@@ -24,7 +24,7 @@ from dovetail.cni.spec.result import Result
 from dovetail.engine.engine import Engine
 from dovetail.kernel.protocol import Netns
 
-__all__ = ["Delegate", "PluginMissing", "find_plugin"]
+__all__ = ["Delegate", "PluginMissing", "asks_by_interface", "find_plugin"]
 
 _AFTERWARDS_S = 4.0  # for DEL after a failure: with ADD's time it is less than the shim waits for the answer
 _SHOWN = 400
@@ -57,6 +57,11 @@ class Delegate:
         self._ours: Plugin | None = ours(engine) if ours is not None and in_process else None
         if self._ours is None and not self._path:
             raise PluginMissing(kind, call.environ.get("CNI_PATH", ""))
+
+    @property
+    def needs_interface(self) -> bool:
+        """Say whether it asks by the container's interface, which must be there first."""
+        return asks_by_interface(self.kind)
 
     def add(self, netns: Netns, undo: ExitStack) -> Result:
         """ADD; its DEL is what `undo` gets, before ADD is tried: a delegate that failed is told so too."""
@@ -128,6 +133,11 @@ class Delegate:
             ended = f"was ended by signal {-status}" if status < 0 else f"ended with status {status}"
             text = (stderr or stdout).decode(errors="replace").strip()[:_SHOWN]
             return CniError(IO_FAILURE, f"plugin {self.kind} {ended} on {verb}", text)
+
+
+def asks_by_interface(kind: str) -> bool:
+    """Say whether the IPAM plugin of type `kind`, ours or somebody else's, asks by the container's interface."""
+    return kind == "dhcp"
 
 
 def find_plugin(kind: str, cni_path: str) -> str:

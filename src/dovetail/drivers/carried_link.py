@@ -19,6 +19,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import msgspec
 
 from dovetail.drivers import attachment_link, carried, sandbox_end
+from dovetail.drivers.later_addresses import LaterAddresses
 from dovetail.errors import Conflict, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
 from dovetail.model.carried_link import CarriedLink, IpvlanLink, MacvlanLink, VlanLink
@@ -30,7 +31,7 @@ __all__ = ["IpvlanLinks", "MacvlanLinks", "VlanLinks"]
 D = TypeVar("D", bound=CarriedLink)
 
 
-class _CarriedLinks(ABC, Generic[D]):
+class _CarriedLinks(LaterAddresses[D], ABC, Generic[D]):
     """What the three kinds do alike."""
 
     name: str

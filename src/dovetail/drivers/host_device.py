@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from typing import Literal
 
 from dovetail.drivers import attachment_link, sandbox_end
+from dovetail.drivers.later_addresses import LaterAddresses
 from dovetail.errors import AlreadyExists, InvalidArgument, NotFound
 from dovetail.kernel.protocol import Kernel, Link, Netns
 from dovetail.model.endpoint import Owner
@@ -19,7 +20,7 @@ from dovetail.model.names import check_ifname
 __all__ = ["HostDevices"]
 
 
-class HostDevices:
+class HostDevices(LaterAddresses[HostDevice]):
     """The kind of part ``host-device``."""
 
     name = "host-device"

@@ -9,6 +9,7 @@ from typing import ClassVar, Generic, Literal, TypeVar
 import msgspec
 
 from dovetail.drivers import attachment_link, carried, sandbox_end
+from dovetail.drivers.later_addresses import LaterAddresses
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Dummy, Kernel, LinkSettings, LinkSpec, Netns, Tap
 from dovetail.model.endpoint import Owner
@@ -19,7 +20,7 @@ __all__ = ["DummyLinks", "TapLinks"]
 D = TypeVar("D", bound=LoneLink)
 
 
-class _LoneLinks(ABC, Generic[D]):
+class _LoneLinks(LaterAddresses[D], ABC, Generic[D]):
     """What the two kinds do alike. kind: what the kernel calls such a link."""
 
     name: str

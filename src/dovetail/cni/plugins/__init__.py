@@ -11,6 +11,7 @@ __all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 PLUGINS: dict[str, str] = {
     "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
+    "dhcp": "dhcp:DhcpPlugin",
     "dovetail": "dovetail:DovetailPlugin",
     "dummy": "dummy:DummyPlugin",
     "firewall": "firewall:FirewallPlugin",
@@ -28,7 +29,6 @@ PLUGINS: dict[str, str] = {
     "tuning": "tuning:TuningPlugin",
     "vlan": "vlan:VlanPlugin",
     "vrf": "vrf:VrfPlugin",
-    "vlan": "vlan:VlanPlugin",
 }
 """Type, and where it is in this package."""
 
