@@ -7,7 +7,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -147,7 +147,7 @@ class Parts:
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
         ports = how.ports(detail) if isinstance(how, Publishing) else ()
-        with core.store.transaction():
+        with core.store.transaction() if ports else nullcontext():  # a write by itself is one
             # sockets are no hindrance: a runtime may hold the host's port by one itself (podman, nerdctl)
             core.store.claim_ports(part.attachment, ports)
             core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
@@ -348,8 +348,9 @@ class Parts:
 
     def _forget(self, part: Part) -> None:
         core = self._core
-        with core.store.transaction():
-            if isinstance(core.part_kind(part.kind), Publishing):
+        publishes = isinstance(core.part_kind(part.kind), Publishing)
+        with core.store.transaction() if publishes else nullcontext():  # a write by itself is one
+            if publishes:
                 core.store.release_ports(part.attachment)
             core.store.delete_part(part.attachment, part.kind)
 
