@@ -32,6 +32,7 @@ from dovetail.errors import (
     Busy,
     DovetailError,
     InvalidArgument,
+    NamespaceGone,
     NotFound,
     Unsupported,
 )
@@ -314,7 +315,7 @@ class Parts:
             return "the host has been restarted since"
         if part.status != "made":
             return "a crash left it half made"
-        if part.netns and not self._is_there(part):
+        if part.netns and self._is_gone(part):
             return "its container's namespace is gone"
         if not isinstance(how, Linked):
             return ""
@@ -442,11 +443,14 @@ class Parts:
         with opened:
             yield opened if opened.inode == part.inode else None
 
-    def _is_there(self, part: Part) -> bool:
+    def _is_gone(self, part: Part) -> bool:
+        """Say whether the part's namespace has ended; one that cannot be seen from here may live."""
         try:
             with self._core.kernel.open_netns(part.netns) as netns:
-                return netns.inode == part.inode
-        except (InvalidArgument, NotFound):
+                return netns.inode != part.inode
+        except (NamespaceGone, NotFound):
+            return True
+        except InvalidArgument:
             return False
 
     def locked(self, attachment: str, owner: Owner, link: str = "") -> AbstractContextManager[None]:

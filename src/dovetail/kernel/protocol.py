@@ -130,7 +130,9 @@ class Link(NamedTuple):
     """A link as the kernel has it.
 
     kind: IFLA_INFO_KIND (``veth``, ``bridge``), empty for a NIC. parent_ifindex: the link this one sits on
-    X `Kernel.add_link` was given for it; None for other kinds, and for modes that it does not make.
+    (IFLA_LINK), counted in the parent's namespace, which is another one where `parent_abroad`, whose number from here
+    is `netnsid`. operstate: IF_OPER_*, include/uapi/linux/if.h. settings: what `Kernel.add_link` was given for it; None
+    for other kinds, and for modes that it does not make.
     """
 
     name: str
