@@ -139,9 +139,9 @@ class _SteppingStore:
         if not verb.startswith(("put_", "delete_", "claim_", "release_")):
             return attribute
 
-        def change(*args: Any, **keywords: Any) -> Any:
+        def change(*args: Any, **kwargs: Any) -> Any:
             with self.transaction():
-                return attribute(*args, **keywords)
+                return attribute(*args, **kwargs)
 
         return change
 

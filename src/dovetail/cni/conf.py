@@ -34,11 +34,17 @@ class Key(NamedTuple):
 
 def read_conf(config: Folded, kind: type[C]) -> C:
     """Read the keys of `kind`. Raises code 7 naming the place of what is not of its type."""
+    there = config.conf
+    if there is not None and there[0] is kind:
+        found: C = there[1]
+        return found
     values = {}
     for attribute, key, read in _readers(kind):
         if key in config:
             values[attribute] = read(config, key)
-    return kind(**values)
+    found = kind(**values)
+    config.conf = kind, found
+    return found
 
 
 def keys_of(kind: type[Conf]) -> list[Key]:

@@ -21,6 +21,8 @@ class Folded:
         self.document: dict[str, Any] = document
         self._items = {str(key).lower(): value for key, value in document.items()}
         self._where = where
+        self.conf: tuple[type, Any] | None = None
+        """What `conf.read_conf` read of it last: a plugin asks at each step."""
 
     def __contains__(self, key: str) -> bool:
         return self._items.get(key.lower()) is not None

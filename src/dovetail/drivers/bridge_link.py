@@ -19,7 +19,7 @@ from dovetail.model.addresses import IPInterface
 from dovetail.model.attachment import HostInterface
 from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
-from dovetail.model.names import check_ifname, derive_id, link_alias, parse_alias
+from dovetail.model.names import check_ifname, derive_id, link_alias, link_id, parse_alias
 
 __all__ = ["differences", "ensure", "join_vlans", "remove_empty", "with_macs"]
 
@@ -61,7 +61,7 @@ def _make(kernel: Kernel, detail: BridgePort, store_id: str, undo: ExitStack) ->
     name = detail.bridge
     mac = Mac.derived(f"bridge/{name}")  # one that is set does not change with the ports
     alias = (
-        link_alias(store_id, _ALIAS, name) if detail.remove_bridge else ""
+        link_alias(store_id, _ALIAS, link_id(name)) if detail.remove_bridge else ""
     )  # else there is no telling whose it is
     try:
         kernel.add_bridge(name, mac=mac, mtu=detail.mtu, alias=alias)
@@ -166,7 +166,7 @@ def remove_empty(kernel: Kernel, detail: BridgePort) -> None:
     """Delete the bridge that `ensure` made, unless somebody else has a port on it; nobody else comes to it meanwhile."""
     there = kernel.link(detail.bridge)
     owner = parse_alias(there.alias) if there is not None else None
-    if there is None or owner is None or owner[1:] != (_ALIAS, detail.bridge):
+    if there is None or owner is None or owner[1:] != (_ALIAS, link_id(detail.bridge)):
         return
     own = _gateway_port(detail)
     if not any(link.master == there.ifindex and link.name != own for link in kernel.links()):

@@ -31,6 +31,7 @@ from dovetail.model.mac import Mac
 
 __all__ = ["BridgePorts"]
 
+_V6 = 6
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 
 
@@ -95,7 +96,7 @@ class BridgePorts(LaterAddresses[BridgePort]):
         bridge_link.join_vlans(kernel, detail, detail.port)
         if detail.up:
             with kernel.inside(netns) as inner:
-                sandbox_end.configure(inner, attachment, loopback=False, dad=detail.dad)
+                _configure(inner, attachment, dad=detail.dad)
         return _with_port(kernel, detail, attachment, end.mac)
 
     def complete(
@@ -105,7 +106,7 @@ class BridgePorts(LaterAddresses[BridgePort]):
         if netns is None:
             raise NotFound("namespace", detail.attachment.sandbox)
         with kernel.inside(netns) as inner:
-            sandbox_end.configure(inner, detail.attachment, loopback=False, dad=detail.dad)
+            _configure(inner, detail.attachment, dad=detail.dad)
         return _with_port(kernel, detail, detail.attachment, attachment_link.port_mac(owner))
 
     def unmake(self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None) -> None:
@@ -141,6 +142,18 @@ class BridgePorts(LaterAddresses[BridgePort]):
     def is_alive(self, kernel: Kernel, detail: BridgePort, links: frozenset[str]) -> bool:
         """Say whether the host's end is there; it goes with the sandbox's."""
         return detail.port in links
+
+
+def _configure(inner: Kernel, attachment: Attachment, *, dad: bool) -> None:
+    asks = dad and any(address.version == _V6 for address in attachment.addresses)
+    if (
+        asks
+    ):  # the namespace may have it turned off; enhanced: what the host's end sends back is none (RFC 7527)
+        for key in ("enhanced_dad", "accept_dad"):
+            inner.set_sysctl(f"net/ipv6/conf/{attachment.ifname}/{key}", "1")
+    sandbox_end.configure(inner, attachment, loopback=False, dad=asks)
+    if asks:
+        inner.wait_for_dad(attachment.ifname)
 
 
 def _with_port(kernel: Kernel, detail: BridgePort, attachment: Attachment, mac: Mac | None) -> BridgePort:

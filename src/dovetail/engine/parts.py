@@ -7,7 +7,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -38,7 +38,7 @@ from dovetail.errors import (
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
-from dovetail.model.names import derive_id, short
+from dovetail.model.names import derive_id, link_id, short
 from dovetail.model.part import Part, PartStatus
 from dovetail.model.port import PortMapping
 
@@ -204,7 +204,7 @@ class Parts:
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
         ports = how.ports(detail) if isinstance(how, Publishing) else ()
-        with core.store.transaction():
+        with core.store.transaction() if ports else nullcontext():  # a write by itself is one
             # sockets are no hindrance: a runtime may hold the host's port by one itself (podman, nerdctl)
             core.store.claim_ports(part.attachment, ports)
             core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
@@ -229,9 +229,7 @@ class Parts:
                     how.unmake(core.kernel, otherwise, owner=owner, netns=netns)
                 return otherwise
             with self.inside(part, netns) as inner:
-                detail = self._take_back(how, part, inner)
-        self._release(how, part, detail)
-        return detail
+                return self._take_back(how, part, inner)
 
     def remove_addresses(self, owner: Owner, *, netns: Netns | None) -> None:
         """Take back the addresses that `owner` has by parts."""
@@ -330,8 +328,7 @@ class Parts:
         """Take a part back; the caller holds its attachment's lock."""
         how = self._core.part_kind(part.kind)
         with self.inside(part, None) as netns:
-            detail = self._take_back(how, part, netns)
-        self._release(how, part, detail)
+            self._take_back(how, part, netns)
 
     # -- pieces -----------------------------------------------------------------------------------------
 
@@ -342,16 +339,22 @@ class Parts:
         with core.tracer.step(how.layer, f"{part.kind} away", link=part.link):
             how.unmake(core.kernel, detail, owner=part.owner, netns=netns)
         self._forget_flows(how, detail)
+        released = self._release(how, part, detail)
         self._forget(part)
+        if (
+            not released
+        ):  # the others on it may have gone at the same time, each with the other still written down
+            self._release(how, part, detail)
         return detail
 
-    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> None:
-        """Let the kind take back what it did to the interface, where the part's attachment was the last on it."""
+    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> bool:
+        """Let the kind take back what it did to the interface, where the part's attachment is the last on it."""
         if not isinstance(how, Releasing) or part.boot_id != self._core.boot_id:
-            return
+            return True
         with self._alone_on(part.link, part.attachment) as alone:
             if alone:
                 how.release(self._core.kernel, detail)
+            return alone
 
     @contextmanager
     def _alone_on(self, link: str, attachment: str) -> Iterator[bool]:
@@ -385,10 +388,10 @@ class Parts:
             )
         if isinstance(how, Publishing):
             self._try_ports(attachment, how.ports(detail))
-        with self.inside(there, netns) as inner:
-            self._take_back(how, there, inner)
         if live:
             undo.callback(self._make_again, how, there, netns)
+        with self.inside(there, netns) as inner:
+            self._take_back(how, there, inner)
 
     def _try_ports(self, attachment: str, ports: tuple[PortMapping, ...]) -> None:
         """Raise PortInUse where somebody else has one."""
@@ -405,8 +408,9 @@ class Parts:
 
     def _forget(self, part: Part) -> None:
         core = self._core
-        with core.store.transaction():
-            if isinstance(core.part_kind(part.kind), Publishing):
+        publishes = isinstance(core.part_kind(part.kind), Publishing)
+        with core.store.transaction() if publishes else nullcontext():  # a write by itself is one
+            if publishes:
                 core.store.release_ports(part.attachment)
             core.store.delete_part(part.attachment, part.kind)
 
@@ -421,9 +425,13 @@ class Parts:
     def inside(self, part: Part, netns: Netns | None) -> Iterator[Netns | None]:
         """Give the part's namespace: `netns` where the caller has it open, else by its path; None where it is gone.
 
-        One of this boot only: another boot's path may be another container's by now.
+        One of this boot only: another boot's path may be another container's by now. A container that is attached
+        anew without a DEL may be in another namespace, which is not to be changed for what was in the first.
         """
-        if netns is not None or not part.netns or part.boot_id != self._core.boot_id:
+        if part.boot_id != self._core.boot_id:
+            yield None
+            return
+        if not part.netns or (netns is not None and netns.inode == part.inode):
             yield netns
             return
         try:
@@ -460,4 +468,4 @@ def _exists(owner: Owner) -> AlreadyExists:
 
 
 def _link_lock(link: str) -> str:
-    return derive_id("link", link)
+    return link_id(link)

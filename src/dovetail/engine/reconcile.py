@@ -27,7 +27,7 @@ from dovetail.engine.subnets import DOCKER
 from dovetail.errors import DovetailError, InvalidArgument, NotFound, one_sentence
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.endpoint import Endpoint
-from dovetail.model.names import parse_alias, short
+from dovetail.model.names import link_id, parse_alias, short
 from dovetail.model.network import Network
 from dovetail.model.sandbox import Sandbox
 from dovetail.store.protocol import Binding
@@ -277,10 +277,14 @@ class _Pass:
                     self._settle("remove", "link", link.name, why, do)
 
     def _is_owner(self, kind: str, identifier: str) -> bool:
-        """Say whether there is a network, an endpoint or an attachment of that id."""
+        """Say whether there is a network, an endpoint or an attachment of that id, or attachments on a bridge of that id."""
         store = self._core.store
-        if kind == "bridge":  # of attachments, which goes with the last of them and not before
-            return True
+        if kind == "bridge":  # that attachments share, or somebody else uses
+            links = self._core.kernel.links()
+            indices = {link.ifindex for link in links if link_id(link.name) == identifier}
+            if any(link.master in indices for link in links):
+                return True
+            return any(link_id(part.link) == identifier for part in store.parts() if part.link)
         if kind == "attachment":
             return bool(store.parts(attachment=identifier))
         find = store.endpoint if kind == "endpoint" else store.network

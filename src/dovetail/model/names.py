@@ -24,6 +24,7 @@ __all__ = [
     "handover_link",
     "host_link",
     "link_alias",
+    "link_id",
     "named_port",
     "new_id",
     "parse_alias",
@@ -90,6 +91,11 @@ def new_id() -> str:
 def derive_id(*parts: str) -> str:
     """Make the id that `parts` always give, so that DEL can find what ADD made without state."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def link_id(link: str) -> str:
+    """Derive the id of an interface of the host that attachments share, by which it is locked."""
+    return derive_id("link", link)
 
 
 def short(identifier: str) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from differential.libcni import Attachment, Runtime
+from differential.libcni import Attachment, PluginError, Runtime
 
 _ECHO = """
 import os, socket, sys
@@ -66,9 +66,17 @@ class Node:
         self.addresses.setdefault(name, result["ips"][0]["address"].partition("/")[0])
 
     def detach(self, name: str, ifname: str = "eth0", *, ports: Any = None, network: Any = None) -> None:
-        """DEL it, twice; the namespace stays, so that what is left in it would be seen."""
-        for _ in range(2):
-            self.runtime.delete(network or self.conflist, self.attachment(name, ifname, ports=ports))
+        """DEL it, twice; the namespace stays, so that what is left in it would be seen.
+
+        Go's 1.1.1 fails the first time on ipMasq of ours, which has no chain of iptables to be taken away; a runtime tries
+        again, and so does this.
+        """
+        for attempt in range(2):
+            try:
+                self.runtime.delete(network or self.conflist, self.attachment(name, ifname, ports=ports))
+            except PluginError as exc:
+                if attempt or "-t nat -D POSTROUTING" not in exc.message:
+                    raise
         assert ifname not in {
             link["ifname"] for link in self.host.ip("link", "show", netns=f"/run/netns/{name}")
         }

@@ -32,8 +32,14 @@ WAYS = [
 ] + [("go", "go")]
 
 
+def collect(*, made_by: Any, deleted_by: Any) -> None:
+    """Let dovetail remove what Go's DEL left: it knows nothing of elements in nftables sets and maps."""
+    if made_by.name != "go" and deleted_by.name == "go":
+        made_by.dovetail.cli("gc", "--yes")
+
+
 @pytest.mark.parametrize("chain", CHAINS)
-@pytest.mark.parametrize(("before", "after"), WAYS, ids=" to ".join)
+@pytest.mark.parametrize(("before", "after"), WAYS, ids=map(" to ".join, WAYS))
 def test_a_node_changes_its_plugins_under_running_containers(
     private_host: Any, make_directory: Callable[..., Any], before: str, after: str, chain: str
 ) -> None:
@@ -53,14 +59,17 @@ def test_a_node_changes_its_plugins_under_running_containers(
         if after != "go":  # whose CHECK of portmap and firewall fails on what it made itself
             node.check("c3")
         node.detach("c3")
+        collect(made_by=one, deleted_by=other)
         assert node.traces("c3") == []
         node.runtime.switch(str(one.path))
         node.detach("c4")
+        collect(made_by=other, deleted_by=one)
         assert node.traces("c4") == []
 
     for name in ("c1", "c2"):
         assert private_host.inet(f"/run/netns/{name}") == {node.addresses[name]}
         node.runtime.switch(str(other.path))
         node.detach(name)
+    collect(made_by=one, deleted_by=other)
     assert one.left() + other.left() == []
     assert {link for link in private_host.links() if link not in {"lo", "wan", "br0"}} == set()

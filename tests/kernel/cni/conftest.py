@@ -348,6 +348,12 @@ def site(
     installation.end()
 
 
+@pytest.fixture(scope="session")
+def make_node() -> Callable[[Any, str], Node]:
+    """Give what makes a node of an installation, for modules that want one of their own."""
+    return Node
+
+
 @pytest.fixture
 def node(site: Node) -> Iterator[Node]:
     """The host, clean before and after."""

@@ -32,7 +32,6 @@ from dovetail.model.reference_forms import IptablesMasquerade, SpoofCheck
 
 __all__ = ["BridgePlugin"]
 
-
 _VLAN_MIN, _VLAN_MAX = 1, 4094
 
 
@@ -95,7 +94,6 @@ class BridgePlugin(InterfacePlugin):
             raise CniError(
                 INVALID_CONFIG, "cannot use IPAM when DisableContainerInterface flag is set", "$.ipam"
             )
-
         _check_vlan(conf.vlan, "$.vlan", zero=True)
         _trunk(conf)
 

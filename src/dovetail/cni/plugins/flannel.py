@@ -27,12 +27,12 @@ class FlannelConf(Conf, frozen=True, kw_only=True):
     subnet_file: Annotated[str, "what flanneld writes"] = "/run/flannel/subnet.env"
     data_dir: Annotated[str, "where the delegate's configuration is kept for DEL"] = "/var/lib/cni/flannel"
     delegate: Annotated[
-        Folded,
+        dict[str, Any],
         "the delegate's keys; without a type it is bridge, and ipMasq, mtu and isGateway are flannel's",
-    ] = Folded({})
-    ipam: Annotated[Folded, "keys for the delegate's IPAM plugin, host-local; the ranges are flannel's"] = (
-        Folded({})
-    )
+    ] = msgspec.field(default_factory=dict)
+    ipam: Annotated[
+        dict[str, Any], "keys of the delegate's IPAM plugin, host-local; the ranges are flannel's"
+    ] = msgspec.field(default_factory=dict)
 
 
 class FlannelPlugin(Plugin):

@@ -45,11 +45,11 @@ class HostLocalPlugin(Plugin):
 
     conf = HostLocalConf
     where = "$.ipam"
-    gives_addresses = True
     capabilities: ClassVar = {
         "ips": "addresses that are wanted, with or without a prefix length",
         "ipRanges": "sets of ranges, before those of the configuration",
     }
+    gives_addresses = True
 
     def add(self, call: Call, netns: Netns) -> Result:
         """Take addresses."""

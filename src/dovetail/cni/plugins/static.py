@@ -33,8 +33,8 @@ class StaticPlugin(Plugin):
 
     conf = StaticConf
     where = "$.ipam"
-    gives_addresses = True
     capabilities: ClassVar = {"ips": "the addresses, in place of the configuration's"}
+    gives_addresses = True
 
     def add(self, call: Call, netns: Netns) -> Result:
         """Say them."""

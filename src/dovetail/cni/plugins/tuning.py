@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
@@ -170,6 +169,8 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _refuse_duplicates(stdin: bytes) -> None:
     """Raise code 7 where a key is written twice: a decoder would take one of them without a word."""
+    import json  # few configurations come this far, and it is a while to import
+
     try:
         document = json.loads(stdin, object_pairs_hook=_Pairs) if stdin else []
     except (ValueError, RecursionError) as exc:

@@ -80,16 +80,14 @@ class Runtime:
             self.execute("DEL", conflist, plugin, attachment, result)
         self._results.pop(_key(conflist, attachment), None)
 
-    def gc(self, conflist: dict[str, Any], valid: Any) -> None:
-        """Execute GC in order, whatever fails; `valid` is a list of attachments, or None as Go's nil is written."""
+    def gc(self, conflist: dict[str, Any], valid: list[Attachment] | None) -> None:
+        """Execute GC in order, whatever fails; None is written as Go writes a list that is nil."""
+        wanted = (
+            [{"containerID": a.container, "ifname": a.ifname} for a in valid] if valid is not None else None
+        )
+        keys = {"cni.dev/valid-attachments": wanted, "cni.dev/attachments": wanted}
         failures = []
         for plugin in conflist["plugins"]:
-            wanted = (
-                [{"containerID": a.container, "ifname": a.ifname} for a in valid]
-                if valid is not None
-                else None
-            )
-            keys = {"cni.dev/valid-attachments": wanted, "cni.dev/attachments": wanted}
             try:
                 self.execute("GC", conflist, {**plugin, **keys}, Attachment("", "", ""))
             except PluginError as exc:
