@@ -279,6 +279,25 @@ def test_a_lost_lease_takes_the_address_and_comes_back(plugins: Any, keeper: Kee
     assert leaving(plugins) == []
 
 
+def test_what_finds_the_attachment_busy_is_taken_up_all_the_same(
+    plugins: Any, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.engine.tending.start("dhcp")
+    plugins.add(CONFIG)
+    locked, refused = plugins.engine.parts.locked, iter([Busy("it is being changed")])
+
+    def busy_once(*args: Any) -> Any:
+        for refusal in refused:
+            raise refusal
+        return locked(*args)
+
+    monkeypatch.setattr(plugins.engine.parts, "locked", busy_once)
+    keeper.tell("lost", v4=None)
+    plugins.engine.tending.stop(10)
+
+    assert leaving(plugins) == []
+
+
 def test_what_is_gone_is_forgotten(plugins: Any, keeper: Keeper) -> None:
     plugins.engine.tending.start("dhcp")
     plugins.add(CONFIG)
