@@ -249,6 +249,7 @@ def test_without_a_daemon_leases_are_got_and_given_back_and_a_daemon_renews_them
     wait_for(lambda: not node.server.given(), "the release is in dnsmasq's file")
 
 
+@pytest.mark.cni(29)
 def test_status_needs_a_daemon(node: Node) -> None:
     status, said, _ = node.execute("STATUS", bridge())
     assert (status, said["code"]) == (1, 50)

@@ -20,7 +20,7 @@ from dovetail.engine.firewall import Firewall
 from dovetail.engine.ids import endpoint_id
 from dovetail.engine.part_kind import Addressed, Tended
 from dovetail.engine.parts import Parts
-from dovetail.errors import DovetailError, Unsupported, one_sentence
+from dovetail.errors import Busy, DovetailError, NotFound, Unsupported, one_sentence
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
@@ -30,6 +30,7 @@ from dovetail.model.readdressing import Readdressing
 __all__ = ["Tending"]
 
 _LOG = logging.getLogger("dovetail")
+_TRIES = 3  # an address whose lease is over must not stay because the attachment was busy for a lock's time
 D = TypeVar("D")
 
 
@@ -106,13 +107,20 @@ class Tending:
             item = self._told.get()
             if item is None:
                 return
-            kind, event = item
-            try:
-                self._follow(kind, event)
-            except (DovetailError, ExceptionGroup, OSError) as exc:
-                self._complain(kind, event, exc)
-            except Exception:  # the edge: the others' changes are to be taken up
-                _LOG.exception("tending failed")
+            for _ in range(_TRIES):
+                if self._take_up(*item):
+                    break
+
+    def _take_up(self, kind: str, event: PartEvent) -> bool:
+        """Follow one event; False where the attachment is busy, and it is to be tried again before the next."""
+        try:
+            self._follow(kind, event)
+        except (DovetailError, ExceptionGroup, OSError) as exc:
+            self._complain(kind, event, exc)
+            return not isinstance(exc, Busy)
+        except Exception:  # the edge: the others' changes are to be taken up
+            _LOG.exception("tending failed")
+        return True
 
     @staticmethod
     def _complain(kind: str, event: PartEvent, exc: Exception) -> None:
@@ -161,5 +169,6 @@ class Tending:
                     core.store.put_part(now, filtered=bool(self._firewall.part_elements(now)))
                     self._firewall.add_part(now)
         with self._parts.inside(part, None) as netns:
-            if netns is not None:
-                how.follow(core.kernel, change, owner=part.owner, netns=netns)
+            if netns is None:
+                raise NotFound("namespace", part.netns, hint="its interface keeps what it had")
+            how.follow(core.kernel, change, owner=part.owner, netns=netns)

@@ -200,6 +200,34 @@ def test_ptp_has_no_interface_to_ask_by(plugins: Any, keeper: Keeper) -> None:
     assert (code, "take bridge or macvlan" in said) == (7, True)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"type": "macvlan", "master": "up0"},
+        {"type": "ipvlan", "master": "up0"},
+        {"type": "vlan", "master": "up0", "vlanId": 7},
+        {"type": "host-device", "device": "other"},
+        {"type": "tap"},
+    ],
+    ids=lambda keys: keys["type"],
+)
+def test_each_type_asks_by_its_interface_and_then_has_the_address(
+    plugins: Any, keeper: Keeper, keys: dict[str, Any]
+) -> None:
+    config = {**keys, "ipam": {"type": "dhcp"}}
+    seen: list[Any] = []
+    keeper.while_asked = lambda: seen.extend([plugins.link().up, *given(plugins)])
+
+    result = plugins.add(config)
+
+    assert seen == [True]
+    assert given(plugins) == ["addr +10.9.0.10/24", "route +default"]
+    assert keeper.asked[0].broadcast == (keys["type"] == "ipvlan")
+    assert plugins.call("CHECK", {**config, "prevResult": result}) == (0, None)
+    assert plugins.call("DEL", config) == (0, None)
+    assert (keeper.released, plugins.link()) == (["c1/pods/eth0"], None)
+
+
 def test_a_bad_section_is_refused_before_anything_is_made(plugins: Any, keeper: Keeper) -> None:
     status, error = plugins.call("ADD", {**CONFIG, "ipam": {"type": "dhcp", "priority": -1}})
 
@@ -248,6 +276,25 @@ def test_a_lost_lease_takes_the_address_and_comes_back(plugins: Any, keeper: Kee
     plugins.add(CONFIG)
 
     assert followed(plugins, keeper, "lost", v4=None) == ["route -default", "addr -10.9.0.10/24"]
+    assert leaving(plugins) == []
+
+
+def test_what_finds_the_attachment_busy_is_taken_up_all_the_same(
+    plugins: Any, keeper: Keeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugins.engine.tending.start("dhcp")
+    plugins.add(CONFIG)
+    locked, refused = plugins.engine.parts.locked, iter([Busy("it is being changed")])
+
+    def busy_once(*args: Any) -> Any:
+        for refusal in refused:
+            raise refusal
+        return locked(*args)
+
+    monkeypatch.setattr(plugins.engine.parts, "locked", busy_once)
+    keeper.tell("lost", v4=None)
+    plugins.engine.tending.stop(10)
+
     assert leaving(plugins) == []
 
 
