@@ -35,6 +35,7 @@ from dovetail.drivers.protocol import Driver
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = ROOT / "bench" / "results" / "latest.json"
 DOCKER_RESULT = ROOT / "bench" / "results" / "docker.json"
+PLUGINS_RESULT = ROOT / "bench" / "results" / "plugins.json"
 DRIVERS = {driver.name: driver for driver in assembly._drivers()}  # noqa: SLF001
 
 
@@ -254,6 +255,43 @@ def docker_numbers() -> str:
     return "\n\n".join([intro, table(header, rows), "\n".join(comparisons)])
 
 
+def plugin_numbers() -> str:
+    """Show the committed result of the benchmark of the CNI plugins."""
+    result = json.loads(PLUGINS_RESULT.read_text(encoding="utf-8"))
+    growth, places = result["growth"]["median_ms"], result["places"]
+    intro = (
+        f"One at a time, medians of {result['repeats']} repeats in turns of {result['turn']} (without a daemon fewer), in"
+        f" milliseconds, on a virtual machine with {result['machine']['cpus']} CPUs; behind each its part of Go's time."
+    )
+    goals = [(goal["what"], part(goal["ratio"]), part(goal["at_most"])) for goal in result["goals"]]
+    added = [f"{found['ADD']:.1f} as number {int(number):,}" for number, found in growth.items()]
+    return "\n\n".join(
+        [
+            table(("dovetail's time as a part of Go's", "is", "wanted at most"), goals),
+            intro,
+            _plugin_times(result["median_ms"], "one", ("daemon", "process", "fallback")),
+            f"{places} at once, the time until the last is done:",
+            _plugin_times(result["median_ms"], "at once", ("daemon", "process")),
+            f"An ADD of the chain in one process takes {' and '.join(added)}. {_sentence(result['growth']['prepared'])}",
+        ]
+    )
+
+
+def _plugin_times(medians: dict[str, Any], how: str, ways: Sequence[str]) -> str:
+    names = {"daemon": "with a daemon", "process": "in one process", "fallback": "without a daemon"}
+    rows = []
+    for name, found in medians.items():
+        for verb, go in found["go"][how].items():
+            times = (found[way][how].get(verb) if how in found[way] else None for way in ways)
+            cells = ("" if ms is None else f"{ms:.1f} ({part(ms / go)})" for ms in times)
+            rows.append((f"{name} {verb}", f"{go:.1f}", *cells))
+    return table(("", "Go", *(names[way] for way in ways)), rows)
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
+
+
 def part(ratio: float) -> str:
     """Say a ratio as people do."""
     return f"1/{1 / ratio:.1f}" if ratio < 1 else f"{ratio:.1f}"
@@ -275,6 +313,7 @@ PARTS: dict[str, dict[str, Callable[[], str]]] = {
     "docs/reference/api.md": {"routes": routes, "requests": bodies},
     "docs/reference/errors.md": {"errors": error_table, "cni-codes": cni_codes},
     "docs/explanation/firewall.md": firewall_docs.PARTS,
+    "docs/explanation/cni-speed.md": {"plugin-numbers": plugin_numbers},
 }
 
 

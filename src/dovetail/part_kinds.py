@@ -16,14 +16,22 @@ __all__ = ["PartKinds"]
 _PLACES = {
     "bandwidth": "features.bandwidth_parts:BandwidthParts",
     "bridge": "drivers.bridge_port:BridgePorts",
+    "dhcp": "ipam.dhcp_parts:DhcpParts",
+    "dummy": "drivers.lone_link:DummyLinks",
     "firewall": "features.admitted:AdmittedParts",
+    "host-device": "drivers.host_device:HostDevices",
     "host-local": "ipam.host_local_parts:HostLocalParts",
     "iptables-masquerade": "features.reference_parts:IptablesMasquerades",
+    "ipvlan": "drivers.carried_link:IpvlanLinks",
     "macspoofchk": "features.reference_parts:SpoofChecks",
+    "macvlan": "drivers.carried_link:MacvlanLinks",
     "portmap": "features.published:PublishedParts",
     "ptp": "drivers.ptp_pair:PtpPairs",
     "sbr": "features.source_routing:SourceRoutings",
+    "tap": "drivers.lone_link:TapLinks",
     "tuning": "features.tuning:Tunings",
+    "vlan": "drivers.carried_link:VlanLinks",
+    "vrf": "features.vrf_port:VrfPorts",
 }
 
 

@@ -12,10 +12,17 @@ import msgspec
 import pytest
 
 from dovetail.drivers.attachment_link import attachment_id
+from dovetail.drivers.carried_link import IpvlanLinks, MacvlanLinks, VlanLinks
+from dovetail.drivers.host_device import HostDevices
+from dovetail.drivers.lone_link import DummyLinks, TapLinks
 from dovetail.drivers.ptp_pair import PtpPairs
+from dovetail.kernel.protocol import Dummy, LinkSpec
 from dovetail.kernel.recording import RecordingKernel
 from dovetail.model.attachment import Attachment, Route
+from dovetail.model.carried_link import CarriedLink, IpvlanLink, MacvlanLink, VlanLink
 from dovetail.model.endpoint import Owner
+from dovetail.model.host_device import HostDevice
+from dovetail.model.lone_link import DummyLink, TapLink
 from dovetail.model.names import port_link
 from dovetail.model.ptp_pair import PtpPair
 
@@ -31,8 +38,12 @@ def attachment(*addresses: Any, routes: tuple[Route, ...] = (_ROUTE,)) -> Attach
 
 def recorded(how: Any, detail: Any) -> str:
     """Give what making and taking it back, twice, runs; and what it has in the firewall."""
-    kernel = _host()
+    kernel = RecordingKernel()
+    kernel.add_link(LinkSpec("up0", up=True), Dummy())
     netns = kernel.create_netns("/run/netns/c1")
+    with kernel.inside(netns) as inner:
+        inner.add_link(LinkSpec("wire", up=True), Dummy())
+        inner.add_bridge("br0")
     kernel.commands.clear()
     if getattr(detail, "port", "") == "derived":
         detail = msgspec.structs.replace(detail, port=port_link(attachment_id(_OWNER)))
@@ -47,10 +58,6 @@ def recorded(how: Any, detail: Any) -> str:
         how.unmake(kernel, made, owner=_OWNER, netns=netns)
         how.unmake(kernel, made, owner=_OWNER, netns=None)
     return "\n".join([*lines, *dict.fromkeys(kernel.commands)])
-
-
-def _host() -> RecordingKernel:
-    return RecordingKernel()
 
 
 def ptp() -> Iterator[tuple[str, str, object]]:
@@ -74,7 +81,56 @@ def ptp() -> Iterator[tuple[str, str, object]]:
         yield title, recorded(PtpPairs(), detail), detail
 
 
-@pytest.mark.parametrize("cases", [ptp], ids=lambda cases: cases.__name__)
+_CARRIED: dict[str, tuple[Any, CarriedLink]] = {
+    "macvlan": (MacvlanLinks(), MacvlanLink(master="up0", attachment=attachment(_V4, _V6))),
+    "ipvlan": (IpvlanLinks(), IpvlanLink(master="up0", attachment=attachment(_V4, _V6))),
+    "vlan": (VlanLinks(), VlanLink(master="up0", id=7, attachment=attachment(_V4, _V6))),
+}
+
+
+def carried() -> Iterator[tuple[str, str, object]]:
+    for kind, (how, plain) in _CARRIED.items():
+        details = {
+            "": plain,
+            "MTU, no addresses": msgspec.structs.replace(plain, mtu=1400, attachment=attachment(routes=())),
+            "master in the container": msgspec.structs.replace(plain, master="wire", in_container=True),
+        }
+        if isinstance(plain, MacvlanLink):
+            details["passthru"] = msgspec.structs.replace(plain, mode="passthru")
+            details["queue"] = msgspec.structs.replace(plain, mode="private", bc_queue_len=5000)
+        if isinstance(plain, IpvlanLink):
+            details["l3"] = msgspec.structs.replace(plain, mode="l3")
+        for title, detail in details.items():
+            yield f"{kind} {title}".strip(), recorded(how, detail), detail
+
+
+def lone() -> Iterator[tuple[str, str, object]]:
+    plain = attachment(_V4, _V6)
+    details: dict[str, tuple[Any, Any]] = {
+        "dummy": (DummyLinks(), DummyLink(attachment=plain)),
+        "tap": (TapLinks(), TapLink(attachment=plain)),
+        "tap all keys": (
+            TapLinks(),
+            TapLink(
+                attachment=attachment(routes=()), mtu=1400, multi_queue=True, owner=7, group=8, bridge="br0"
+            ),
+        ),
+    }
+    for title, (how, detail) in details.items():
+        yield title, recorded(how, detail), detail
+
+
+def host_device() -> Iterator[tuple[str, str, object]]:
+    details = {
+        "": HostDevice(attachment=attachment(_V4), device="up0"),
+        "no addresses, an alias": HostDevice(attachment=attachment(routes=()), device="up0", alias="lab"),
+        "a process has it": HostDevice(attachment=attachment(_V4), pci="0000:3b:00.1", driver="vfio-pci"),
+    }
+    for title, detail in details.items():
+        yield f"host-device {title}".strip(), recorded(HostDevices(), detail), detail
+
+
+@pytest.mark.parametrize("cases", [ptp, carried, lone, host_device], ids=lambda cases: cases.__name__)
 def test_each_kind_gives_the_golden_commands(
     cases: Callable[[], Iterator[tuple[str, str, object]]], compare: Callable[..., None]
 ) -> None:

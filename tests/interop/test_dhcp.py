@@ -10,14 +10,14 @@ import os
 import shutil
 import socket
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dnsmasq import Dnsmasq, wait_for
 from dovetail.errors import Busy
 from dovetail.ipam.dhcp.lease import Held, LeaseRequest
 from dovetail.ipam.dhcp.leases import Event, Leases
@@ -33,63 +33,15 @@ GO = "/usr/lib/cni/dhcp"
 RANGE = ip_network("10.9.0.0/24")
 
 
-def wait_for(condition: Callable[[], object], what: str = "") -> None:
-    deadline = time.monotonic() + 15
-    while not condition():
-        assert time.monotonic() < deadline, f"not in time: {what}"
-        time.sleep(0.01)
-
-
-class Lan:
+class Lan(Dnsmasq):
     """A bridge with a dnsmasq on it, and containers on its ports."""
 
     def __init__(self, host: Any, directory: Path) -> None:
-        self.host, self.directory = host, directory
+        super().__init__(host, directory)
         self.events: list[Event] = []
         self.ahead_s = 0.0
-        self._server: subprocess.Popen[bytes] | None = None
         self._containers: list[str] = []
         self._keepers: list[Leases] = []
-        host.run("ip", "link", "add", "br0", "type", "bridge")
-        host.run("sysctl", "-qw", "net.ipv6.conf.br0.accept_dad=0")
-        host.run("ip", "addr", "add", "10.9.0.1/24", "dev", "br0")
-        host.run("ip", "addr", "add", "fd09::1/64", "dev", "br0", "nodad")
-        host.run("ip", "link", "set", "br0", "up")
-
-    # -- the server -----------------------------------------------------------------------------------
-
-    def serve(self, *options: str, first: str = "10.9.0.10", last: str = "10.9.0.20") -> None:
-        """Start dnsmasq, or start it anew: what it has given out it knows from its file of leases."""
-        self.silence()
-        words = ["dnsmasq", "--keep-in-foreground", "--conf-file=/dev/null", "--port=0", "--no-ping"]
-        words += ["--interface=br0", "--bind-dynamic", "--user=root", "--log-dhcp", "--dhcp-authoritative"]
-        words += [f"--pid-file={self.directory}/pid", f"--dhcp-leasefile={self.directory}/leases"]
-        words += [f"--log-facility={self.directory}/log", f"--dhcp-range={first},{last},2m"]
-        words += ["--dhcp-range=fd09::100,fd09::1ff,64,2m", *options]
-        started = len(self.log())
-        self._server = subprocess.Popen(words)
-        wait_for(
-            lambda: "sockets bound" in self.log()[started:] or "IP range" in self.log()[started:], "dnsmasq"
-        )
-
-    def silence(self) -> None:
-        """Stop dnsmasq."""
-        if self._server is not None:
-            self._server.kill()
-            self._server.wait()
-            self._server = None
-
-    def log(self) -> str:
-        path = self.directory / "log"
-        return path.read_text(encoding="utf-8") if path.exists() else ""
-
-    def said(self, what: str) -> int:
-        return sum(f" {what}(br0)" in line for line in self.log().splitlines())
-
-    def given(self) -> dict[str, str]:
-        """What dnsmasq has given out: the client (its id, or its DUID) by address. It writes a moment after it answers."""
-        lines = (self.directory / "leases").read_text(encoding="utf-8").splitlines()
-        return {words[2]: words[4] for line in lines if len(words := line.split()) == 5}
 
     # -- containers -----------------------------------------------------------------------------------
 
@@ -376,7 +328,7 @@ def test_a_server_that_refuses_the_address_gives_another(lan, leases) -> None:
     held = lan.settled(leases, "c1")
     wait_for(lan.given)
     lan.silence()
-    (lan.directory / "leases").unlink()
+    lan.forget()
     lan.serve(first="10.9.0.100", last="10.9.0.110")
 
     lan.later(leases, 106)

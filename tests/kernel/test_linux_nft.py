@@ -146,6 +146,30 @@ def test_elements_that_nft_wrote_are_read(host: Any, kernel: LinuxKernel) -> Non
     }
 
 
+def test_each_element_is_found_and_what_is_missing_is_told(kernel: LinuxKernel) -> None:
+    kernel.nft_add_elements(ALL)
+    absent = {
+        Element("names", ("other",)),
+        Element("both4", (net4("10.1.0.0/25"), net4("10.2.0.0/16"))),  # begins as another one does
+        Element("nets4", (net4("10.0.0.0/25"),)),
+        Element("to4", ("tcp", 80), (four("192.0.2.1"), 1)),
+        Element("nowhere", ("x",)),
+    }
+
+    assert kernel.nft_missing(ALL) == set()
+    assert kernel.nft_missing([*ALL, *absent]) == absent
+
+
+def test_without_the_table_every_element_is_missing(host: Any, kernel: LinuxKernel) -> None:
+    element = Element("names", ("one",))
+    kernel.nft_add_elements([element])
+    assert kernel.nft_missing([element]) == set()
+
+    host.run("nft", "delete", "table", "inet", "dovetail")
+
+    assert kernel.nft_missing([element]) == {element}
+
+
 def test_elements_that_we_wrote_nft_can_delete(host: Any, kernel: LinuxKernel) -> None:
     kernel.nft_add_elements([Element("nets4", (net4(f"10.0.{n}.0/24"),)) for n in range(4)])
 

@@ -69,6 +69,7 @@ def _view(engine: Engine, parts: Sequence[Part]) -> EndpointView:
         host_interfaces=attachment.host_interfaces if attachment is not None else (),
         netns=first.netns,
         plugins=tuple(part.kind for part in parts),
+        lease_ends=next((ends for d in details if (ends := getattr(d, "lease_ends", None))), None),
         created=first.created,
     )
 

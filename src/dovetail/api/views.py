@@ -68,7 +68,8 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     known_as: other names of its network, see `NetworkRow`. container_id: the runtime's, where it is known.
     link: the host's end. netns: path of the sandbox's namespace. host_interfaces: from the outside in.
     sysctls: of the interface, with IFNAME for its name. plugins: the CNI plugins that attached it, where a chain of
-    them did and no network of dovetail's is behind it; it has no network_id then.
+    them did and no network of dovetail's is behind it; it has no network_id then. lease_ends: when a DHCP server has the
+    addresses back unless they are renewed, in seconds since the epoch.
     """
 
     id: str
@@ -95,6 +96,7 @@ class EndpointView(msgspec.Struct, frozen=True, kw_only=True):
     host_interfaces: tuple[HostInterface, ...] = ()
     netns: str = ""
     plugins: tuple[str, ...] = ()
+    lease_ends: float | None = None
     created: float = 0.0
 
 

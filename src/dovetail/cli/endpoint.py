@@ -90,6 +90,7 @@ def _describe(view: EndpointView) -> str:
             "plugins": " > ".join(view.plugins),
             "host link": view.link,
             "host side": " > ".join(interface.name for interface in view.host_interfaces),
+            "lease ends": moment(view.lease_ends) if view.lease_ends is not None else "",
             "created": moment(view.created),
         }
     )

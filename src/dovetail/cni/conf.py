@@ -34,11 +34,17 @@ class Key(NamedTuple):
 
 def read_conf(config: Folded, kind: type[C]) -> C:
     """Read the keys of `kind`. Raises code 7 naming the place of what is not of its type."""
+    there = config.conf
+    if there is not None and there[0] is kind:
+        found: C = there[1]
+        return found
     values = {}
     for attribute, key, read in _readers(kind):
         if key in config:
             values[attribute] = read(config, key)
-    return kind(**values)
+    found = kind(**values)
+    config.conf = kind, found
+    return found
 
 
 def keys_of(kind: type[Conf]) -> list[Key]:
@@ -96,6 +102,7 @@ _PLAIN: dict[Any, _Read] = {
     dict[str, Any]: Folded.object,
     tuple[Any, ...]: Folded.objects,
     tuple[tuple[Any, ...], ...]: Folded.object_lists,
+    Folded: Folded.object,
 }
 
 
@@ -128,10 +135,11 @@ _WORDS: dict[Any, str] = {
     dict[str, Any]: "an object",
     tuple[Any, ...]: "a list of objects",
     tuple[tuple[Any, ...], ...]: "a list of lists of objects",
+    Folded: "an object",
 }
 
 
 def _default(value: Any) -> str:
-    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT:
+    if value in ("", None, (), {}, []) or value is msgspec.NODEFAULT or isinstance(value, Folded):
         return ""
     return str(value).lower() if isinstance(value, bool) else str(value)

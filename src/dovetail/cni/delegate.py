@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, IO_FAILURE, CniError
+from dovetail.cni.executables import is_ours
 from dovetail.cni.execution import execute
 from dovetail.cni.folded import Folded
 from dovetail.cni.plugins import Call, Plugin, plugin_type
@@ -23,9 +24,8 @@ from dovetail.cni.spec.result import Result
 from dovetail.engine.engine import Engine
 from dovetail.kernel.protocol import Netns
 
-__all__ = ["Delegate", "PluginMissing", "find_plugin"]
+__all__ = ["Delegate", "PluginMissing", "asks_by_interface", "find_plugin"]
 
-_SETTINGS = ".dovetail"  # beside our own executables, see install.py
 _AFTERWARDS_S = 4.0  # for DEL after a failure: with ADD's time it is less than the shim waits for the answer
 _SHOWN = 400
 _UNTYPED = 999  # what the reference plugins give for nearly everything
@@ -53,16 +53,15 @@ class Delegate:
         self._engine = engine
         self._path = find_plugin(kind, call.environ.get("CNI_PATH", ""))
         ours = plugin_type(kind)
-        if ours is not None and not ours.gives_addresses:  # else one that calls itself would do so for ever
-            raise CniError(
-                INVALID_CONFIG,
-                f"$.ipam.type: {kind!r} gives no addresses",
-                "name an IPAM plugin, as host-local",
-            )
-        in_process = ours is not None and (not self._path or _is_ours(self._path))
+        in_process = ours is not None and (not self._path or is_ours(self._path))
         self._ours: Plugin | None = ours(engine) if ours is not None and in_process else None
         if self._ours is None and not self._path:
             raise PluginMissing(kind, call.environ.get("CNI_PATH", ""))
+
+    @property
+    def needs_interface(self) -> bool:
+        """Say whether it asks by the container's interface, which must be there first."""
+        return asks_by_interface(self.kind)
 
     def add(self, netns: Netns, undo: ExitStack) -> Result:
         """ADD; its DEL is what `undo` gets, before ADD is tried: a delegate that failed is told so too."""
@@ -136,6 +135,11 @@ class Delegate:
             return CniError(IO_FAILURE, f"plugin {self.kind} {ended} on {verb}", text)
 
 
+def asks_by_interface(kind: str) -> bool:
+    """Say whether the IPAM plugin of type `kind`, ours or somebody else's, asks by the container's interface."""
+    return kind == "dhcp"
+
+
 def find_plugin(kind: str, cni_path: str) -> str:
     """Give the first regular file called `kind` in the directories of `cni_path`; empty where there is none.
 
@@ -148,10 +152,6 @@ def find_plugin(kind: str, cni_path: str) -> str:
         if os.path.isfile(path):
             return path
     return ""
-
-
-def _is_ours(path: str) -> bool:
-    return os.path.isfile(os.path.join(os.path.dirname(path), _SETTINGS))
 
 
 def _document(kind: str, verb: str, stdout: bytes) -> Any:

@@ -10,13 +10,19 @@ __all__ = ["Folded"]
 
 
 class Folded:
-    """A JSON object whose keys match in any case; the last of several spellings counts (cni.md §1.3)."""
+    """A JSON object whose keys match in any case; the last of several spellings counts (cni.md §1.3).
+
+    document: the object as it came.
+    """
 
     def __init__(self, document: object, where: str = "$") -> None:
         if not isinstance(document, dict):
             raise CniError(INVALID_CONFIG, f"{where}: expected an object, got {type(document).__name__}")
+        self.document: dict[str, Any] = document
         self._items = {str(key).lower(): value for key, value in document.items()}
         self._where = where
+        self.conf: tuple[type, Any] | None = None
+        """What `conf.read_conf` read of it last: a plugin asks at each step."""
 
     def __contains__(self, key: str) -> bool:
         return self._items.get(key.lower()) is not None

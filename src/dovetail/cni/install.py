@@ -1,4 +1,7 @@
-"""Put the CNI executable where runtimes look for plugins."""
+"""Put the CNI executable where runtimes look for plugins, and take it away again.
+
+What another package has there under the same names is kept in a directory beside, and put back.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
+from dovetail.cni.executables import is_ours
 from dovetail.cni.plugins import PLUGINS
 from dovetail.errors import DovetailError, InvalidArgument, KernelError, PermissionDenied
 
-__all__ = ["install"]
+__all__ = ["install", "uninstall"]
 
 _HERE = Path(__file__).resolve().parent
 _COMPILERS = (
@@ -24,15 +29,30 @@ _COMPILERS = (
     ("clang",),
 )
 _COMPILE_S = 120
+_KEPT = ".before-dovetail"
+_SETTINGS = ".dovetail"
 
 
-def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.executable) -> list[str]:
-    """Install the shim under every plugin name; gives the paths.
+def install(
+    bin_dir: str,
+    *,
+    run_dir: str,
+    state_dir: str,
+    python: str = sys.executable,
+    types: Collection[str] = (),
+) -> list[str]:
+    """Install the shim under the names of `types`, of all plugins where none is named; gives the paths.
 
     Compiles the C shim where there is a compiler, else installs the Python stand-in. Files appear by
     rename, so that a runtime never executes half of one. The C shim has `run_dir` compiled in; beside it goes
-    ``.dovetail``, which tells state_dir and the Python that has dovetail, and the stand-in its run_dir.
+    ``.dovetail``, which tells state_dir and the Python that has dovetail, and the stand-in its run_dir. A plugin of
+    somebody else's goes into the directory ``.before-dovetail``, where runtimes do not look.
     """
+    unknown = sorted(set(types) - set(PLUGINS))
+    if unknown:
+        raise InvalidArgument(
+            f"dovetail has no plugin {unknown[0]!r}", hint=f"there are {', '.join(sorted(PLUGINS))}"
+        )
     for value in (run_dir, state_dir, python):
         if "\n" in value:
             raise InvalidArgument(f"{value!r} has a line break in it")
@@ -46,17 +66,52 @@ def install(bin_dir: str, *, run_dir: str, state_dir: str, python: str = sys.exe
                 encoding="utf-8",
             )
             os.chmod(settings, 0o644)
-            os.replace(settings, os.path.join(bin_dir, ".dovetail"))
+            os.replace(settings, os.path.join(bin_dir, _SETTINGS))
             paths = []
-            for name in PLUGINS:
+            for name in sorted(types or PLUGINS):
                 copy = os.path.join(scratch, "copy")
                 shutil.copyfile(shim, copy)
                 os.chmod(copy, 0o755)  # noqa: S103 - a runtime of any user executes it
                 paths.append(os.path.join(bin_dir, name))
+                _keep(paths[-1])
                 os.replace(copy, paths[-1])
             return paths
     except OSError as exc:
         raise _denied(bin_dir, exc) from exc
+
+
+def uninstall(bin_dir: str) -> list[str]:
+    """Take away every plugin of ours, and put back what was there before; gives the paths of both, sorted.
+
+    None is no error. A plugin that somebody has put in the place of ours since stays.
+    """
+    try:
+        changed = [path for name in PLUGINS if is_ours(path := os.path.join(bin_dir, name))]
+        kept = os.path.join(bin_dir, _KEPT)
+        before = sorted(os.listdir(kept)) if os.path.isdir(kept) else []
+        for path in changed:
+            if os.path.basename(path) not in before:
+                os.unlink(path)
+        for name in before:
+            path = os.path.join(bin_dir, name)
+            if path in changed or not os.path.lexists(path):
+                os.replace(os.path.join(kept, name), path)
+        if before and not os.listdir(kept):
+            os.rmdir(kept)
+        if os.path.lexists(os.path.join(bin_dir, _SETTINGS)):
+            os.unlink(os.path.join(bin_dir, _SETTINGS))
+    except OSError as exc:
+        raise _denied(bin_dir, exc) from exc
+    return sorted(changed)
+
+
+def _keep(path: str) -> None:
+    """Put aside what has the name of a plugin and is not ours."""
+    if not os.path.lexists(path) or is_ours(path):
+        return
+    kept = os.path.join(os.path.dirname(path), _KEPT)
+    os.makedirs(kept, mode=0o755, exist_ok=True)
+    os.replace(path, os.path.join(kept, os.path.basename(path)))
 
 
 def _build(scratch: str, run_dir: str) -> str:

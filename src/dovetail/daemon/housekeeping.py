@@ -4,6 +4,8 @@ Docker does not say everything: it forgets an endpoint whose DeleteEndpoint fail
 for when it died before it used it. Such things are given a grace (`Core.orphan_grace_s`), in which the
 call may still come, so the reconciliation at start leaves the young ones alone. While Docker runs it is asked what it
 has; not at our start, as it may be waiting for us then.
+
+Meanwhile leases are looked after, which a CNI plugin without a daemon may have written down too.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ __all__ = ["Housekeeping", "tell"]
 _LOG = logging.getLogger("dovetail")
 _EVERY_S = 600.0
 _MARGIN_S = 1.0
+_TENDED = ("dhcp",)  # kinds of parts that change by themselves
 
 
 class Housekeeping:
@@ -34,7 +37,9 @@ class Housekeeping:
         self._thread = threading.Thread(target=self._run, daemon=True, name="housekeeping")
 
     def start(self) -> None:
-        """Begin."""
+        """Begin, after the first reconciliation."""
+        for kind in _TENDED:
+            self._engine.tending.start(kind)
         self._thread.start()
 
     def soon(self) -> None:
@@ -47,6 +52,7 @@ class Housekeeping:
         self._called.set()
         if self._thread.ident is not None:
             self._thread.join(timeout=timeout_s)
+        self._engine.tending.stop(timeout_s)
 
     def _run(self) -> None:
         grace_s = self._engine.core.orphan_grace_s + _MARGIN_S
@@ -60,6 +66,7 @@ class Housekeeping:
                 wait_s = grace_s
             else:
                 tell(self._engine.reconcile(ask_docker=self._docker_runs()))
+                self._engine.tending.look()
                 wait_s = _EVERY_S
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
 
+from dovetail.errors import InvalidArgument, NotFound
 from dovetail.kernel.protocol import Kernel, Link, LinkSpec, Netns
 from dovetail.model.addresses import IPInterface
 from dovetail.model.endpoint import Owner
@@ -19,9 +20,9 @@ __all__ = [
     "alias_of",
     "attachment_id",
     "delete_foreign",
-    "delete_inside",
     "delete_owned",
     "delete_port",
+    "is_inside",
     "is_owned",
     "mac_of",
     "port_mac",
@@ -87,12 +88,6 @@ def delete_port(kernel: Kernel, port: str, owner: Owner) -> None:
     kernel.delete_links([port])
 
 
-def delete_inside(kernel: Kernel, netns: Netns, ifname: str) -> None:
-    """Delete the link of that name, which was made a moment ago."""
-    with kernel.inside(netns) as inner:
-        inner.delete_links([ifname])
-
-
 def delete_owned(kernel: Kernel, netns: Netns, owner: Owner) -> None:
     """Delete `owner`'s link in `netns`, whatever its name is by now."""
     with kernel.inside(netns) as inner:
@@ -105,3 +100,13 @@ def delete_foreign(kernel: Kernel, netns: Netns, ifname: str, kinds: Collection[
         link = inner.link(ifname)
         if link is not None and link.kind in kinds and parse_alias(link.alias) is None:
             inner.delete_links([ifname])
+
+
+def is_inside(kernel: Kernel, sandbox: str, kind: str) -> bool:
+    """Say whether the namespace at that path has a link of the kind that is an attachment's."""
+    try:
+        opened = kernel.open_netns(sandbox)
+    except (InvalidArgument, NotFound):
+        return False
+    with opened, kernel.inside(opened) as inner:
+        return any(link.kind == kind and parse_alias(link.alias) is not None for link in inner.links())

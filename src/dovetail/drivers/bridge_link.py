@@ -21,7 +21,7 @@ from dovetail.model.bridge_port import BridgePort
 from dovetail.model.mac import Mac
 from dovetail.model.names import check_ifname, derive_id, link_alias, link_id, parse_alias
 
-__all__ = ["differences", "ensure", "join_vlans", "remove_empty"]
+__all__ = ["differences", "ensure", "join_vlans", "remove_empty", "with_macs"]
 
 _DEFAULT_VLAN = 1  # BRIDGE_VLAN default_pvid, net/bridge/br_vlan.c
 _ALIAS = "bridge"
@@ -154,6 +154,14 @@ def _clash(present: IPInterface, wanted: IPInterface) -> bool:
     return present.version == 4 or present.network.overlaps(wanted.network)
 
 
+def with_macs(kernel: Kernel, interfaces: tuple[HostInterface, ...]) -> tuple[HostInterface, ...]:
+    """Give `interfaces` with the MAC addresses that they have by now: a bridge without ports may have none."""
+    return tuple(
+        one if one.mac is not None or (link := kernel.link(one.name)) is None else _interface(link)
+        for one in interfaces
+    )
+
+
 def remove_empty(kernel: Kernel, detail: BridgePort) -> None:
     """Delete the bridge that `ensure` made, unless somebody else has a port on it; nobody else comes to it meanwhile."""
     there = kernel.link(detail.bridge)
@@ -224,4 +232,6 @@ def _forgiving(change: Callable[_P, None], *args: _P.args, **kwargs: _P.kwargs) 
 
 
 def _interface(link: Link) -> HostInterface:
-    return HostInterface(name=link.name, mac=Mac(link.mac) if link.mac else None, mtu=link.mtu)
+    """Show a link. A bridge that somebody else made takes its MAC from its ports, and is all zeros when the last has gone."""
+    mac = Mac(link.mac) if link.mac.strip("0:") else None
+    return HostInterface(name=link.name, mac=mac, mtu=link.mtu)

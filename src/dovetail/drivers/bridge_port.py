@@ -19,6 +19,7 @@ import msgspec
 
 from dovetail.drivers import attachment_link, bridge_link, sandbox_end
 from dovetail.drivers.forwarding import let_host_forward
+from dovetail.drivers.later_addresses import LaterAddresses
 from dovetail.errors import NotFound
 from dovetail.kernel.protocol import Kernel, LinkSpec, Netns
 from dovetail.model.attachment import Attachment, HostInterface
@@ -26,6 +27,7 @@ from dovetail.model.bridge_port import BridgePort
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
 from dovetail.model.leaving import leaving
+from dovetail.model.mac import Mac
 
 __all__ = ["BridgePorts"]
 
@@ -33,7 +35,7 @@ _V6 = 6
 _DEFAULT_MTU = 1500  # ETH_DATA_LEN, include/uapi/linux/if_ether.h: what the kernel gives a veth pair
 
 
-class BridgePorts:
+class BridgePorts(LaterAddresses[BridgePort]):
     """The kind of part ``bridge``."""
 
     name = "bridge"
@@ -95,13 +97,17 @@ class BridgePorts:
         if detail.up:
             with kernel.inside(netns) as inner:
                 _configure(inner, attachment, dad=detail.dad)
-        outer = (
-            *attachment.host_interfaces,
-            HostInterface(name=detail.port, mac=end.mac, mtu=attachment.mtu),
-        )
-        return msgspec.structs.replace(
-            detail, attachment=msgspec.structs.replace(attachment, host_interfaces=outer)
-        )
+        return _with_port(kernel, detail, attachment, end.mac)
+
+    def complete(
+        self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None, undo: ExitStack
+    ) -> BridgePort:
+        """Address and route the sandbox's end; the bridge has been prepared. Raises as `make` does."""
+        if netns is None:
+            raise NotFound("namespace", detail.attachment.sandbox)
+        with kernel.inside(netns) as inner:
+            _configure(inner, detail.attachment, dad=detail.dad)
+        return _with_port(kernel, detail, detail.attachment, attachment_link.port_mac(owner))
 
     def unmake(self, kernel: Kernel, detail: BridgePort, *, owner: Owner, netns: Netns | None) -> None:
         """Delete the pair: by the host's end, or where another program made it by the sandbox's."""
@@ -148,3 +154,12 @@ def _configure(inner: Kernel, attachment: Attachment, *, dad: bool) -> None:
     sandbox_end.configure(inner, attachment, loopback=False, dad=asks)
     if asks:
         inner.wait_for_dad(attachment.ifname)
+
+
+def _with_port(kernel: Kernel, detail: BridgePort, attachment: Attachment, mac: Mac | None) -> BridgePort:
+    """Add the port to the host's interfaces of a bridge."""
+    bridge = bridge_link.with_macs(kernel, attachment.host_interfaces)
+    outer = (*bridge, HostInterface(name=detail.port, mac=mac, mtu=attachment.mtu))
+    return msgspec.structs.replace(
+        detail, attachment=msgspec.structs.replace(attachment, host_interfaces=outer)
+    )

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers import host_access, sandbox_end
+from dovetail.drivers import carried, host_access, sandbox_end
 from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.parent import (
@@ -170,5 +170,4 @@ class OnParentDriver(ParentLink):
         return endpoint
 
     def _has_own_mac(self, network: Network) -> bool:
-        settings = self._options(network).settings
-        return isinstance(settings, Macvlan) and settings.mode != "passthru"
+        return carried.has_own_mac(self._options(network).settings)

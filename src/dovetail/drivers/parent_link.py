@@ -9,16 +9,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from contextlib import ExitStack
 
 import msgspec
 
-from dovetail.drivers import sandbox_end
+from dovetail.drivers import carried, sandbox_end
 from dovetail.drivers.protocol import Difference
 from dovetail.errors import NotFound
-from dovetail.kernel import link_settings
-from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
+from dovetail.kernel.protocol import Kernel, Link, LinkSettings, LinkSpec, Netns
 from dovetail.model.attachment import Attachment
 from dovetail.model.endpoint import Endpoint
 from dovetail.model.mac import Mac
@@ -26,8 +24,6 @@ from dovetail.model.names import handover_link, link_alias
 from dovetail.model.network import Network
 
 __all__ = ["ParentLink"]
-
-_V6 = 6
 
 
 class ParentLink(ABC):
@@ -79,9 +75,9 @@ class ParentLink(ABC):
             self._add_link(kernel, network, spec, parent)
             return attachment
         self._add_link(kernel, network, spec, parent)
-        undo.callback(_delete_inside, kernel, sandbox, ifname)
+        undo.callback(carried.delete_inside, kernel, sandbox, ifname)
         with kernel.inside(sandbox) as inner:
-            _announce(inner, attachment)
+            carried.announce(inner, attachment)
             sandbox_end.configure(inner, attachment)
         return attachment
 
@@ -106,7 +102,7 @@ class ParentLink(ABC):
         """Say a sentence for each thing that differs: parent, the host's interface, mode, MAC, MTU, addresses, routes."""
         name = self._carrier(network)
         parent = kernel.link(name)
-        found = [*_of_parent(name, parent), *self._on_host(kernel, network)]
+        found = [*carried.differences_of_carrier(name, parent), *self._on_host(kernel, network)]
         if endpoint.attachment is None or sandbox is None:
             return found
         attachment = endpoint.attachment
@@ -116,23 +112,12 @@ class ParentLink(ABC):
             link = inner.link(attachment.ifname)
             found += sandbox_end.differences(inner, attachment)
         if link is not None:
-            found += self._on_wire(network, link, parent)
+            found += carried.differences(self._settings(network), link, parent)
         return found
 
     def _on_host(self, kernel: Kernel, network: Network) -> list[Difference]:
         """Compare what else the network has on the host."""
         return []
-
-    def _on_wire(self, network: Network, link: Link, parent: Link | None) -> Iterator[Difference]:
-        settings = self._settings(network)
-        kind = link_settings.kind_of(settings)
-        if link.kind != kind:
-            yield f"interface {link.name!r} is of kind {link.kind or 'network card'}, not {kind}"
-            return
-        if link.settings != settings:
-            yield f"interface {link.name!r} is {_words(link.settings)}, not {_words(settings)}"
-        if parent is not None and link.parent_ifindex != parent.ifindex:
-            yield f"interface {link.name!r} is not on {parent.name!r}"
 
     def is_alive(
         self, kernel: Kernel, endpoint: Endpoint, links: frozenset[str], *, sandbox: str = ""
@@ -141,36 +126,3 @@ class ParentLink(ABC):
         return handover_link(endpoint.id) in links or bool(
             sandbox_end.endpoint_link(kernel, endpoint, sandbox)
         )
-
-
-def _of_parent(name: str, parent: Link | None) -> Iterator[Difference]:
-    if parent is None:
-        yield f"the parent {name!r} is gone"
-    elif not parent.up:
-        yield f"the parent {name!r} is down"
-
-
-def _words(settings: object) -> str:
-    match settings:
-        case Macvlan(mode):
-            return f"in mode {mode}"
-        case Ipvlan(mode, flag):
-            return f"in mode {mode} with flag {flag}"
-        case Vlan(number):
-            return f"VLAN {number}"
-        case _:
-            return "in another mode"
-
-
-def _delete_inside(kernel: Kernel, sandbox: Netns, ifname: str) -> None:
-    with kernel.inside(sandbox) as inner:
-        inner.delete_links([ifname])
-
-
-def _announce(inner: Kernel, attachment: Attachment) -> None:
-    """Let the interface tell the wire its addresses when it comes up: neighbours may know them by another MAC."""
-    versions = {address.version for address in attachment.addresses}
-    if 4 in versions:
-        inner.set_sysctl(f"net/ipv4/conf/{attachment.ifname}/arp_notify", "1")
-    if _V6 in versions:
-        inner.set_sysctl(f"net/ipv6/conf/{attachment.ifname}/ndisc_notify", "1")

@@ -9,12 +9,12 @@ Source: the objects are those of CNI's plugin ``vlan`` (containernetworking/plug
 from __future__ import annotations
 
 import functools
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 
 import msgspec
 
+from dovetail.drivers import carried
 from dovetail.drivers.network_options import settle
 from dovetail.drivers.options import Given, Option
 from dovetail.drivers.parent import WHERE, try_parent
@@ -37,8 +37,6 @@ KNOWN: Mapping[str, Option] = {
 }
 
 _FIRST, _LAST = 1, 4094  # 0 is no VLAN, 4095 is reserved (IEEE 802.1Q §9.6)
-_CLEANUP_S = 5.0  # it takes some 20 ms, and longer where many namespaces end at once
-_POLL_S = 0.01
 _HINT = "give a network card of the host, as `ip link` lists them"
 
 
@@ -161,21 +159,10 @@ class VlanDriver(ParentLink):
         )
 
     def _add_link(self, kernel: Kernel, network: Network, spec: LinkSpec, parent: Link) -> None:
-        """Make the link; where the VLAN has one, see whether that goes with a namespace that has ended.
-
-        The kernel clears those away in the background (cleanup_net, net/core/net_namespace.c), and a container
-        that comes back is faster.
-        """
-        deadline = time.monotonic() + _CLEANUP_S
-        while True:
-            try:
-                super()._add_link(kernel, network, spec, parent)
-            except AlreadyExists as exc:
-                if exc.kind != "VLAN" or time.monotonic() > deadline:
-                    raise _taken(network, exc) from exc
-                time.sleep(_POLL_S)
-            else:
-                return
+        try:
+            carried.add_patiently(kernel, spec, self._settings(network), parent.name)
+        except AlreadyExists as exc:
+            raise _taken(network, exc) from exc
 
     def _carrier(self, network: Network) -> str:
         return _options(network).parent

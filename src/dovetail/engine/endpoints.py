@@ -316,7 +316,7 @@ class Endpoints:
         differences = list(core.driver(network.driver).check(core.kernel, network, endpoint, netns))
         wanted = self._firewall.joined_elements(network, endpoint)
         if wanted:
-            missing = set(wanted) - core.kernel.nft_elements()
+            missing = core.kernel.nft_missing(wanted)
             differences += [f"nftables has no element {e.text} in {e.set}" for e in sorted(missing, key=str)]
         return differences + self._holdings.check(network, endpoint)
 

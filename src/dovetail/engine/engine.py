@@ -5,7 +5,8 @@
     engine.networks    create delete get all bind bound unbind
     engine.addresses   request_pool release_pool pool pools request release begin_replay
     engine.endpoints   attach detach · create join leave delete · publish unpublish · check get all collect
-    engine.parts       add remove check known all collect: what single plugins of a CNI chain did
+    engine.parts       add complete remove check known all collect: what single plugins of a CNI chain did
+    engine.tending     start look add stop: parts that change by themselves
     engine.sandboxes   create delete get all open
     engine.reconcile() store against kernel, at start and now and again; engine.plan() what it would do
     engine.restore_firewall()  after a flush or a restart of another firewall
@@ -17,6 +18,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 from dovetail.engine.addresses import Addresses
 from dovetail.engine.core import Core
@@ -35,6 +38,9 @@ from dovetail.errors import Conflict, NotFound, PoolExhausted
 from dovetail.kernel.protocol import Kernel
 from dovetail.model.pool import AddressRequest
 
+if TYPE_CHECKING:
+    from dovetail.engine.tending import Tending
+
 __all__ = ["Engine", "Report", "endpoint_id"]
 
 
@@ -52,6 +58,13 @@ class Engine:
         self._reconciler = Reconciler(
             core, self.networks, self.endpoints, self.parts, self.addresses, self._firewall
         )
+
+    @cached_property
+    def tending(self) -> Tending:
+        """What looks after parts that change by themselves; imported where there are any, or a process stays."""
+        from dovetail.engine.tending import Tending
+
+        return Tending(self.core, self.parts, self._firewall)
 
     @property
     def tracer(self) -> Tracer:

@@ -7,11 +7,12 @@ under way add and remove their own: what they hold the lock of is not put back.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from dovetail.engine.core import Core
-from dovetail.engine.part_kind import Filtered
+from dovetail.engine.part_kind import AnyPartKind, Filtered
 from dovetail.engine.table import Table
 from dovetail.errors import NotFound
 from dovetail.model.codec import decode
@@ -25,6 +26,13 @@ __all__ = ["Firewall"]
 _LOCK = "f" * 15  # a lock of its own; network and endpoint ids are hashes and never all f
 _FORWARDING = {4: "net/ipv4/ip_forward", 6: "net/ipv6/conf/all/forwarding"}
 _AT_ONCE = 64  # locks held, a descriptor each
+
+
+@functools.lru_cache(maxsize=64)
+def _elements(how: AnyPartKind, detail: str) -> tuple[Element, ...]:
+    """Give the elements of what was kept as `detail`: the same ones are asked for three times an ADD."""
+    assert isinstance(how, Filtered)  # noqa: S101 - who asks has looked
+    return tuple(how.elements(decode(detail, how.detail)))
 
 
 class Firewall:
@@ -60,7 +68,7 @@ class Firewall:
     def part_elements(self, part: Part) -> list[Element]:
         """Give what the kind of `part` wants for it."""
         how = self._core.part_kind(part.kind)
-        return list(how.elements(decode(part.detail, how.detail))) if isinstance(how, Filtered) else []
+        return list(_elements(how, part.detail)) if isinstance(how, Filtered) else []
 
     def before_forwarding(self, network: Network, undo: ExitStack) -> None:
         """Close the host's firewall where the driver is about to turn forwarding on for `network`."""
@@ -158,7 +166,7 @@ class Firewall:
     def missing_of(self, part: Part) -> set[Element]:
         """Give the elements of a part that are not there."""
         elements = self.part_elements(part)
-        return set(elements) - self._core.kernel.nft_elements() if elements else set()
+        return self._core.kernel.nft_missing(elements) if elements else set()
 
     def restore(self) -> list[str]:
         """Put back what is missing and take away what nobody owns; says what was found, a sentence each."""

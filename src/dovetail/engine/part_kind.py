@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from abc import ABCMeta
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import ExitStack
-from typing import Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
 
 from dovetail.kernel.protocol import Kernel, Netns
 from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
+from dovetail.model.part import PartEvent
 from dovetail.model.port import PortMapping
+from dovetail.model.readdressing import Readdressing
 
 __all__ = [
+    "Addressed",
     "Admitting",
     "AnyPartKind",
+    "Completing",
     "Filtered",
     "Layer",
     "Limited",
@@ -23,14 +28,33 @@ __all__ = [
     "Publishing",
     "Releasing",
     "Sweeping",
+    "Tended",
 ]
+
+_offered: dict[tuple[type, type], bool] = {}
+
+if TYPE_CHECKING:
+    _ProtocolMeta = ABCMeta
+else:
+    _ProtocolMeta = type(Protocol)
+
+
+class _Remembering(_ProtocolMeta):
+    """Remembers which types have what a protocol asks for: else Python looks at each name again, 8 µs an ``isinstance``."""
+
+    def __instancecheck__(self, instance: object) -> bool:
+        key = self, type(instance)
+        if key not in _offered:
+            _offered[key] = super().__instancecheck__(instance)
+        return _offered[key]
+
 
 D = TypeVar("D")
 Layer: TypeAlias = Literal["driver", "feature", "ipam"]
 
 
 class PartKind(Protocol[D]):
-    """Makes a part, takes it back, and compares the kernel with it. Keeps no state of its own.
+    """Makes a part, takes it back, and compares the kernel with it. Keeps no state of its own, unless it is `Tended`.
 
     `detail` says all that there is to say of one: a frozen msgspec structure, read from a configuration, completed by
     `make`, and kept by the engine. It names what is made before it is made, so that what a crash left half done can
@@ -76,7 +100,7 @@ AnyPartKind = PartKind[Any]
 
 
 @runtime_checkable
-class Filtered(Protocol):
+class Filtered(Protocol, metaclass=_Remembering):
     """A kind whose parts have elements in ``table inet dovetail``."""
 
     def elements(self, detail: Any) -> Sequence[Element]:
@@ -85,7 +109,7 @@ class Filtered(Protocol):
 
 
 @runtime_checkable
-class Publishing(Protocol):
+class Publishing(Protocol, metaclass=_Remembering):
     """A kind whose parts take ports of the host."""
 
     def ports(self, detail: Any) -> tuple[PortMapping, ...]:
@@ -94,7 +118,7 @@ class Publishing(Protocol):
 
 
 @runtime_checkable
-class Linked(Protocol):
+class Linked(Protocol, metaclass=_Remembering):
     """A kind whose parts hang on an interface of the host."""
 
     def link(self, detail: Any) -> str:
@@ -137,7 +161,7 @@ class Admitting(Linked, Protocol):
 
 
 @runtime_checkable
-class Sweeping(Protocol):
+class Sweeping(Protocol, metaclass=_Remembering):
     """A kind that finds what other programs made in its place and nobody uses any more."""
 
     def sweep(self, kernel: Kernel, detail: Any, *, network: str, valid: Collection[tuple[str, str]]) -> None:
@@ -146,9 +170,62 @@ class Sweeping(Protocol):
 
 
 @runtime_checkable
-class Limited(Protocol):
+class Limited(Protocol, metaclass=_Remembering):
     """A kind of which there may be no more to have: addresses, for one."""
 
     def require(self, kernel: Kernel, detail: Any, *, network: str) -> None:
         """Raise what would keep `make` from succeeding, going by `detail`; change nothing."""
+        ...
+
+
+@runtime_checkable
+class Completing(Protocol):
+    """A kind of interface that can be made before it has addresses, for an IPAM plugin that asks by it."""
+
+    def complete(
+        self, kernel: Kernel, detail: Any, *, owner: Owner, netns: Netns | None, undo: ExitStack
+    ) -> Any:
+        """Give what `make` made without addresses those of `detail`; gives it with what turned out, as `make` does.
+
+        `undo` collects the reverse of what does not go with the interface.
+        """
+        ...
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """A kind whose details name addresses of the sandbox's interface."""
+
+    def readdressed(self, detail: Any, change: Readdressing) -> Any:
+        """Say what the part is when the interface has others; it is the same where that makes no difference."""
+        ...
+
+
+@runtime_checkable
+class Tended(Protocol):
+    """A kind whose parts change by themselves, for as long as a process looks after them: leases.
+
+    It holds what `make` makes and `tend` brings, in memory, until `unmake` or `close`. See `engine.tending`.
+    """
+
+    detail: type[Any]
+
+    def tend(self, tell: Callable[[PartEvent], None], details: Iterable[Any]) -> None:
+        """Hold `details` as well, and from now on tell what becomes of all; `tell` returns at once."""
+        ...
+
+    def change(self, before: Any, now: Any) -> Readdressing:
+        """Say what of the interface is others between the two."""
+        ...
+
+    def follow(self, kernel: Kernel, change: Readdressing, *, owner: Owner, netns: Netns) -> None:
+        """Let the interface have it so."""
+        ...
+
+    def drop(self, detail: Any) -> None:
+        """Hold it no longer: another process has taken the part back."""
+        ...
+
+    def close(self) -> None:
+        """Hold nothing any more; what there is stays as it is."""
         ...

@@ -7,7 +7,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import msgspec
@@ -18,6 +18,7 @@ from dovetail.engine.ids import endpoint_id
 from dovetail.engine.part_kind import (
     Admitting,
     AnyPartKind,
+    Completing,
     Limited,
     Linked,
     Preparing,
@@ -25,12 +26,20 @@ from dovetail.engine.part_kind import (
     Releasing,
     Sweeping,
 )
-from dovetail.errors import AddressInUse, AlreadyExists, DovetailError, InvalidArgument, NotFound
+from dovetail.errors import (
+    AddressInUse,
+    AlreadyExists,
+    Busy,
+    DovetailError,
+    InvalidArgument,
+    NotFound,
+    Unsupported,
+)
 from dovetail.kernel.protocol import Netns
 from dovetail.model.codec import decode, encode
 from dovetail.model.endpoint import Owner
 from dovetail.model.names import derive_id, link_id, short
-from dovetail.model.part import Part
+from dovetail.model.part import Part, PartStatus
 from dovetail.model.port import PortMapping
 
 __all__ = ["Parts"]
@@ -64,7 +73,7 @@ class Parts:
         core, attachment = self._core, endpoint_id(owner)
         if core.store.parts(attachment=attachment):
             links = frozenset(link.name for link in core.kernel.links())
-            with self._locked(attachment, owner):
+            with self.locked(attachment, owner):
                 there = core.store.parts(attachment=attachment)
                 for part in there:
                     if core.part_kind(part.kind).layer == "driver" and not self.loss(part, links):
@@ -76,12 +85,22 @@ class Parts:
                 hint = "it is in the sandbox; delete it, or name another"
                 raise AlreadyExists("interface", owner.ifname, hint=hint)
 
-    def add(self, kind: str, owner: Owner, detail: D, *, netns: Netns | None, path: str = "") -> D:
+    def add(
+        self,
+        kind: str,
+        owner: Owner,
+        detail: D,
+        *,
+        netns: Netns | None,
+        path: str = "",
+        unfinished: bool = False,
+    ) -> D:
         """Make `owner`'s part of `kind` as `detail` says; gives it as it turned out. All or nothing.
 
         netns: the sandbox's namespace; path: as the caller knows it. What a crash or a forgotten DEL left of the same
-        part is taken back first, and so is what an earlier ADD made where it is a feature. Raises AlreadyExists or
-        AddressInUse where it is an interface or an address.
+        part is taken back first, and so is what an earlier ADD made where it is a feature. unfinished: `complete` follows,
+        and until then the part counts as half made. Raises AlreadyExists or AddressInUse where it is an interface or an
+        address.
         """
         core, how = self._core, self._core.part_kind(kind)
         attachment = endpoint_id(owner)
@@ -90,7 +109,7 @@ class Parts:
         try:
             with (
                 core.tracer.step("engine", f"add {kind}", ifname=owner.ifname),
-                self._locked(attachment, owner, link),
+                self.locked(attachment, owner, link),
                 ExitStack() as undo,
             ):
                 self._clear_way(how, attachment, owner, detail, netns, undo)
@@ -106,7 +125,8 @@ class Parts:
                     created=core.now(),
                     detail=encode(detail).decode(),
                 )
-                made = self._make(how, part, detail, netns, undo, shared)
+                status: PartStatus = "making" if unfinished else "made"
+                made = self._make(how, part, detail, netns, undo, shared, status)
                 undo.pop_all()
         except BaseException:
             self._undo_shared(link, attachment, shared)
@@ -121,6 +141,7 @@ class Parts:
         netns: Netns | None,
         undo: ExitStack,
         shared: ExitStack,
+        status: PartStatus = "made",
     ) -> D:
         core = self._core
         self._write_down(part, how, detail, undo)
@@ -130,13 +151,49 @@ class Parts:
             made: D = how.make(
                 core.kernel, detail, owner=part.owner, netns=netns, store_id=core.store.id, undo=undo
             )
-        part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
+        part = msgspec.structs.replace(part, status=status, detail=encode(made).decode())
         undo.callback(self._firewall.remove_part, part)
         filtered = self._firewall.add_part(part)
         if isinstance(how, Admitting) and (admitted := how.admits(made)):
             self._firewall.admit_link(admitted)
         self._forget_flows(how, made)
         core.store.put_part(part, filtered=filtered)
+        return made
+
+    def complete(self, kind: str, owner: Owner, detail: D, *, netns: Netns | None) -> D:
+        """Give the interface that `add` left unfinished the addresses of `detail`, which says all that it is to be.
+
+        Whoever called `add` removes the part where this fails. Raises Busy where it has been taken away meanwhile,
+        Unsupported for a kind that gets addresses and interface at once.
+        """
+        core, how = self._core, self._core.part_kind(kind)
+        attachment = endpoint_id(owner)
+        if not isinstance(how, Completing):
+            raise Unsupported(f"an interface of type {kind} cannot be made before its addresses are known")
+        shared, link = ExitStack(), ""
+        try:
+            with (
+                core.tracer.step("engine", f"complete {kind}", ifname=owner.ifname),
+                self.locked(attachment, owner),
+                ExitStack() as undo,
+            ):
+                part = core.store.part(attachment, kind)
+                if part is None:
+                    raise Busy(f"interface {owner.ifname} was taken away while it got its addresses")
+                link = part.link
+                part = msgspec.structs.replace(part, detail=encode(detail).decode())
+                core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
+                with core.tracer.step(how.layer, f"{kind} addresses", link=link):
+                    if isinstance(how, Preparing):
+                        detail = how.prepare(core.kernel, detail, store_id=core.store.id, undo=shared)
+                    made: D = how.complete(core.kernel, detail, owner=owner, netns=netns, undo=undo)
+                part = msgspec.structs.replace(part, status="made", detail=encode(made).decode())
+                undo.callback(self._firewall.remove_part, part)
+                core.store.put_part(part, filtered=self._firewall.add_part(part))
+                undo.pop_all()
+        except BaseException:
+            self._undo_shared(link, attachment, shared)
+            raise
         return made
 
     def _undo_shared(self, link: str, attachment: str, shared: ExitStack) -> None:
@@ -147,7 +204,7 @@ class Parts:
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
         ports = how.ports(detail) if isinstance(how, Publishing) else ()
-        with core.store.transaction():
+        with core.store.transaction() if ports else nullcontext():  # a write by itself is one
             # sockets are no hindrance: a runtime may hold the host's port by one itself (podman, nerdctl)
             core.store.claim_ports(part.attachment, ports)
             core.store.put_part(part, filtered=bool(self._firewall.part_elements(part)))
@@ -164,14 +221,14 @@ class Parts:
         attachment = endpoint_id(owner)
         with (
             core.tracer.step("engine", f"remove {kind}", ifname=owner.ifname),
-            self._locked(attachment, owner),
+            self.locked(attachment, owner),
         ):
             part = core.store.part(attachment, kind)
             if part is None:
                 if otherwise is not None:
                     how.unmake(core.kernel, otherwise, owner=owner, netns=netns)
                 return otherwise
-            with self._inside(part, netns) as inner:
+            with self.inside(part, netns) as inner:
                 return self._take_back(how, part, inner)
 
     def remove_addresses(self, owner: Owner, *, netns: Netns | None) -> None:
@@ -270,7 +327,7 @@ class Parts:
     def take_back(self, part: Part) -> None:
         """Take a part back; the caller holds its attachment's lock."""
         how = self._core.part_kind(part.kind)
-        with self._inside(part, None) as netns:
+        with self.inside(part, None) as netns:
             self._take_back(how, part, netns)
 
     # -- pieces -----------------------------------------------------------------------------------------
@@ -333,7 +390,7 @@ class Parts:
             self._try_ports(attachment, how.ports(detail))
         if live:
             undo.callback(self._make_again, how, there, netns)
-        with self._inside(there, netns) as inner:
+        with self.inside(there, netns) as inner:
             self._take_back(how, there, inner)
 
     def _try_ports(self, attachment: str, ports: tuple[PortMapping, ...]) -> None:
@@ -345,14 +402,15 @@ class Parts:
             raise _RollBackError
 
     def _make_again(self, how: AnyPartKind, part: Part, netns: Netns | None) -> None:
-        with self._inside(part, netns) as inner, ExitStack() as undo:
+        with self.inside(part, netns) as inner, ExitStack() as undo:
             self._make(how, part, decode(part.detail, how.detail), inner, undo, undo)
             undo.pop_all()
 
     def _forget(self, part: Part) -> None:
         core = self._core
-        with core.store.transaction():
-            if isinstance(core.part_kind(part.kind), Publishing):
+        publishes = isinstance(core.part_kind(part.kind), Publishing)
+        with core.store.transaction() if publishes else nullcontext():  # a write by itself is one
+            if publishes:
                 core.store.release_ports(part.attachment)
             core.store.delete_part(part.attachment, part.kind)
 
@@ -364,12 +422,16 @@ class Parts:
                 self._core.kernel.flush_conntrack("udp", port=mapping.host_port)
 
     @contextmanager
-    def _inside(self, part: Part, netns: Netns | None) -> Iterator[Netns | None]:
+    def inside(self, part: Part, netns: Netns | None) -> Iterator[Netns | None]:
         """Give the part's namespace: `netns` where the caller has it open, else by its path; None where it is gone.
 
-        One of this boot only: another boot's path may be another container's by now.
+        One of this boot only: another boot's path may be another container's by now. A container that is attached
+        anew without a DEL may be in another namespace, which is not to be changed for what was in the first.
         """
-        if netns is not None or not part.netns or part.boot_id != self._core.boot_id:
+        if part.boot_id != self._core.boot_id:
+            yield None
+            return
+        if not part.netns or (netns is not None and netns.inode == part.inode):
             yield netns
             return
         try:
@@ -387,7 +449,7 @@ class Parts:
         except (InvalidArgument, NotFound):
             return False
 
-    def _locked(self, attachment: str, owner: Owner, link: str = "") -> AbstractContextManager[None]:
+    def locked(self, attachment: str, owner: Owner, link: str = "") -> AbstractContextManager[None]:
         """Keep other operations off the attachment, and with `link` those off it that want it for themselves."""
         return self._core.locks.hold(
             attachment,

@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from ipaddress import ip_network
 from typing import Literal
 
+import msgspec
+
 from dovetail.features import iptables_portmap, reference_rules
 from dovetail.features.portmap import published_elements
 from dovetail.features.reference_names import Owner as Named
@@ -16,6 +18,7 @@ from dovetail.model.element import Element
 from dovetail.model.endpoint import Owner
 from dovetail.model.port import PortMapping
 from dovetail.model.published import PublishedPorts
+from dovetail.model.readdressing import Readdressing
 
 __all__ = ["PublishedParts"]
 
@@ -84,6 +87,14 @@ class PublishedParts:
             found += mine
             found += _reached(detail, address) if mine else ()
         return found
+
+    def readdressed(self, detail: PublishedPorts, change: Readdressing) -> PublishedPorts:
+        """Let the ports lead to the new addresses; chains of iptables stay as they are."""
+        if detail.iptables:
+            return detail
+        by_family = {a.version: a for a in reversed(change.addresses_of(detail.addresses))}
+        addresses = tuple(by_family[version] for version in sorted(by_family))
+        return msgspec.structs.replace(detail, addresses=addresses)
 
     def ports(self, detail: PublishedPorts) -> tuple[PortMapping, ...]:
         """Give them."""

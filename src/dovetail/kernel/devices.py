@@ -15,7 +15,7 @@ from dovetail.errors import InvalidArgument, NotFound
 from dovetail.kernel.protocol import Kernel, Link
 from dovetail.model.mac import Mac
 
-__all__ = ["DeviceSelector", "find_device", "read_device_id", "userspace_driver"]
+__all__ = ["DeviceSelector", "find_device", "pci_address", "read_device_id", "userspace_driver"]
 
 _SYSFS = "/sys"
 _TREE = "/sys/devices/"
@@ -72,6 +72,13 @@ def read_device_id(text: str, *, sysfs: str = _SYSFS, where: str = "") -> Device
     if _AUXILIARY_NAME.fullmatch(text) and os.path.isdir(os.path.join(sysfs, _AUXILIARY, text)):
         return DeviceSelector(auxiliary=text)
     return DeviceSelector(pci=_pci_address(text, where))
+
+
+def pci_address(name: str, *, sysfs: str = _SYSFS) -> str:
+    """Give the PCI address of the card with the interface `name`, by the nearest device above it that has one; else empty."""
+    device = os.path.realpath(os.path.join(sysfs, "class/net", name, "device"))
+    parts = device.split("/") if os.path.isdir(device) else []
+    return next((part for part in reversed(parts) if _PCI_ADDRESS.fullmatch(part)), "")
 
 
 def userspace_driver(pci: str, *, sysfs: str = _SYSFS, where: str = "") -> str:

@@ -79,6 +79,10 @@ class LinuxFirewall(LinuxHandle):
         """Read every element."""
         return self._table.elements()
 
+    def nft_missing(self, elements: Collection[Element]) -> set[Element]:
+        """Look elements up; see `NftTable.missing`."""
+        return self._table.missing(elements)
+
     # -- the host's other firewall, connection tracking, sockets ----------------------------------
 
     def forward_policies(self) -> dict[str, bool]:

@@ -30,6 +30,7 @@ __all__ = [
     "delete_elements",
     "dump_elements",
     "dump_sets",
+    "get_element",
     "parse_elements",
     "parse_set",
 ]
@@ -195,6 +196,11 @@ def _field(kind: str, value: ElementValue) -> tuple[bytes, bytes]:
 def dump_elements(family: int, table: str, name: str) -> Message:
     """List the elements of a set."""
     return nft(_GETSETELEM, family, nul(_NFTA_LIST_TABLE, table) + nul(_NFTA_LIST_SET, name))
+
+
+def get_element(family: int, table: str, shape: Shape, element: Element) -> Message:
+    """Ask for one element of a set by its key; the answer is a list of one, a missing one ENOENT."""
+    return delete_elements(family, table, shape, [element], command=_GETSETELEM)
 
 
 def parse_elements(shape: Shape, bodies: Iterable[bytes]) -> Iterator[Element]:

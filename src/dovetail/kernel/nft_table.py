@@ -31,6 +31,7 @@ from dovetail.kernel.nft_elements import (
     delete_elements,
     dump_elements,
     dump_sets,
+    get_element,
     parse_elements,
     parse_set,
 )
@@ -142,6 +143,28 @@ class NftTable:
                         command = f"nft list set inet {self._name} {shape.name}"
                         raise explain(exc.refusal, command) from exc
         return found
+
+    def missing(self, elements: Collection[Element]) -> set[Element]:
+        """Give those of `elements` that are not there, by a look-up each (NFT_MSG_GETSETELEM without NLM_F_DUMP).
+
+        What is not found so is looked for in the whole: a look-up of a range finds another one that begins with it,
+        and none in a set of single ranges, whose ends are elements of their own.
+        """
+        with self._sockets.borrow() as netlink:
+            if not {element.set for element in elements} <= self._shapes.keys():
+                self._load(netlink)
+            doubtful = {element for element in elements if not self._finds(netlink, element)}
+        return doubtful - self.elements() if doubtful else doubtful
+
+    def _finds(self, netlink: NetlinkSocket, element: Element) -> bool:
+        shape = self._shapes.get(element.set)
+        if shape is None:
+            return False
+        try:
+            body = netlink.request(get_element(_FAMILY, self._name, shape, element))
+        except RefusedError:  # missing, or a set that was made anew: the whole tells
+            return False
+        return element in parse_elements(shape, [body])
 
     def _rows(self, netlink: NetlinkSocket, shape: Shape) -> list[bytes]:
         """List a set; the kernel tells of a change between two packets of a list, but not within one."""

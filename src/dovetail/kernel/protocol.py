@@ -359,6 +359,10 @@ class Kernel(Bridging, Routing, TrafficControl, PacketFilter, Protocol):
         """Read every element of every set and map of ``table inet dovetail``; empty without the table."""
         ...
 
+    def nft_missing(self, elements: Collection[Element]) -> set[Element]:
+        """Give those of `elements` that are not there: what `nft_elements` would tell, however many others there are."""
+        ...
+
     # -- the host's other firewall, connection tracking, sockets --------------------------------------
     def forward_policies(self) -> dict[str, bool]:
         """Say for ``iptables`` and ``ip6tables`` whether the filter FORWARD policy is DROP.

@@ -13,7 +13,7 @@ from typing import Any
 
 from dovetail.errors import AlreadyExists, NotFound
 from dovetail.kernel.link_settings import kind_of
-from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Netns, Vlan
+from dovetail.kernel.protocol import Ipvlan, Kernel, Link, LinkSettings, LinkSpec, Macvlan, Netns, Vlan
 from dovetail.kernel.recorded import RecordedNetns, World
 from dovetail.kernel.recording_bridges import RecordingBridges
 from dovetail.kernel.recording_firewall import RecordingFirewall
@@ -362,4 +362,6 @@ class RecordingKernel(
 
 
 def _has_parents_mac(spec: LinkSpec, settings: LinkSettings) -> bool:
+    if isinstance(settings, Macvlan):
+        return settings.mode == "passthru"
     return isinstance(settings, Ipvlan) or (isinstance(settings, Vlan) and spec.mac is None)

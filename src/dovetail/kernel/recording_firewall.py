@@ -101,6 +101,10 @@ class RecordingFirewall(Recorder):
         base = self._base.nft_elements() if self._base is not None and self._space.table is None else set()
         return (base - self._space.elements_gone) | set(self._space.elements.values())
 
+    def nft_missing(self, elements: Collection[Element]) -> set[Element]:
+        """Give those that are neither recorded nor the base's."""
+        return set(elements) - self.nft_elements()
+
     # -- the host's other firewall, connection tracking, sockets ------------------------------------
 
     def forward_policies(self) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 from abc import ABC
 from ipaddress import (
@@ -57,10 +58,16 @@ EVERYWHERE: dict[int, IPNetwork] = {4: IPv4Network("0.0.0.0/0"), 6: IPv6Network(
 """The destination of a default route, by family."""
 
 
+# A chain of plugins reads the same few addresses a dozen times, out of its results and of what was kept of it.
+_address = functools.lru_cache(maxsize=1024)(ipaddress.ip_address)
+_network = functools.lru_cache(maxsize=1024)(ipaddress.ip_network)
+_interface = functools.lru_cache(maxsize=1024)(ipaddress.ip_interface)
+
+
 def parse_address(text: str, *, where: str = "") -> IPAddress:
     """Read ``10.0.0.1`` or ``fd00::1``; a prefix length is refused."""
     try:
-        address = ipaddress.ip_address(text.strip())
+        address = _address(text.strip())
     except ValueError as exc:
         raise InvalidArgument(f"{text!r} is not an IP address", where=where) from exc
     if isinstance(address, IPv6Address) and address.scope_id is not None:
@@ -73,7 +80,7 @@ def parse_subnet(text: str, *, where: str = "") -> IPNetwork:
     if "/" not in text:
         raise InvalidArgument(f"{text!r} has no prefix length", where=where, hint="write it as 10.0.0.0/24")
     try:
-        return ipaddress.ip_network(text.strip())
+        return _network(text.strip())
     except ValueError as exc:
         try:
             meant = ipaddress.ip_network(text.strip(), strict=False)
@@ -91,7 +98,7 @@ def parse_interface(text: str, *, where: str = "") -> IPInterface:
     if "/" not in text:
         raise InvalidArgument(f"{text!r} has no prefix length", where=where, hint="write it as 10.0.0.2/24")
     try:
-        return ipaddress.ip_interface(text.strip())
+        return _interface(text.strip())
     except ValueError as exc:
         raise InvalidArgument(f"{text!r} is not an address with a prefix length", where=where) from exc
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
 from dovetail.model.endpoint import Owner
 
-__all__ = ["Part", "PartStatus"]
+__all__ = ["Part", "PartEvent", "PartStatus"]
 
 PartStatus: TypeAlias = Literal["making", "made"]
 
@@ -37,3 +37,16 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     created: float = 0.0
     status: PartStatus = "making"
     detail: str = "{}"
+
+
+class PartEvent(NamedTuple):
+    """What has become of a part by itself.
+
+    inode: of the namespace that it is in. detail: what it is now. gone: its interface, or its namespace, is not
+    there any more.
+    """
+
+    owner: Owner
+    inode: int
+    detail: Any
+    gone: bool

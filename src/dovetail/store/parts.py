@@ -8,22 +8,27 @@ from dovetail.store.documents import Table, read, read_often, text, where
 __all__ = ["PartTable"]
 
 
+_PUT = (
+    "INSERT INTO parts (attachment, kind, network, link, filtered, doc) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (attachment, kind) DO UPDATE SET network = excluded.network, link = excluded.link,"
+    " filtered = excluded.filtered, doc = excluded.doc"
+)
+# SQLite writes the page of each index whose columns are set, also to what they were
+_PUT_DOC = (
+    "INSERT INTO parts (attachment, kind, network, link, filtered, doc) VALUES (?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (attachment, kind) DO UPDATE SET doc = excluded.doc"
+    " WHERE network = excluded.network AND link = excluded.link AND filtered = excluded.filtered"
+)
+
+
 class PartTable(Table):
     """The table ``parts``; `filtered` says whether a part has elements in the firewall."""
 
     def put_part(self, part: Part, *, filtered: bool = False) -> None:
         """Insert or replace by attachment and kind."""
-        self._db.write(
-            "INSERT INTO parts (attachment, kind, network, link, filtered, doc) VALUES (?, ?, ?, ?, ?, ?)"
-            " ON CONFLICT (attachment, kind) DO UPDATE SET network = excluded.network, link = excluded.link,"
-            " filtered = excluded.filtered, doc = excluded.doc",
-            part.attachment,
-            part.kind,
-            part.owner.network,
-            part.link,
-            int(filtered),
-            text(part),
-        )
+        values = part.attachment, part.kind, part.owner.network, part.link, int(filtered), text(part)
+        if not self._db.write(_PUT_DOC, *values):
+            self._db.write(_PUT, *values)
 
     def delete_part(self, attachment: str, kind: str) -> None:
         """Delete one; a missing one is no error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -44,23 +45,31 @@ class Directory:
         return found
 
 
-@pytest.fixture(params=["go", "ours", "ours with a daemon"])
-def directory(request: pytest.FixtureRequest, private_host: Any) -> Directory:
-    """A directory that has all plugins of the chains."""
-    if request.param == "go":
-        missing = {name for name in CHAIN if not (GO / name).exists()}
+@pytest.fixture
+def make_directory(request: pytest.FixtureRequest, private_host: Any) -> Callable[..., Directory]:
+    """Give what finds or installs a directory: ``go``, ``ours`` or ``ours with a daemon``; skips without `types`."""
+
+    def make(name: str, types: Collection[str] = CHAIN) -> Directory:
+        if name == "go":
+            missing = {one for one in types if not (GO / one).exists()}
+            if missing:
+                pytest.skip(f"no {', '.join(sorted(missing))} in {GO} (package containernetworking-plugins)")
+            return Directory(name, GO, private_host, None)
+        missing = set(types) - PLUGINS.keys()
         if missing:
-            pytest.skip(
-                f"no {', '.join(sorted(missing))} in {GO} (Debian package containernetworking-plugins)"
-            )
-        return Directory("go", GO, private_host, None)
-    missing = CHAIN - PLUGINS.keys()
-    if missing:
-        pytest.skip(f"dovetail has no plugin {', '.join(sorted(missing))} yet")
-    daemon = request.getfixturevalue("dovetail_daemon" if "daemon" in request.param else "stopped_daemon")
-    path = private_host.dir / "cni-bin"
-    daemon.cli("cni", "install", "--bin-dir", str(path))
-    return Directory(request.param, path, private_host, daemon)
+            pytest.skip(f"dovetail has no plugin {', '.join(sorted(missing))} yet")
+        daemon = request.getfixturevalue("dovetail_daemon" if "daemon" in name else "stopped_daemon")
+        path = private_host.dir / "cni-bin"
+        daemon.cli("cni", "install", "--bin-dir", str(path))
+        return Directory(name, path, private_host, daemon)
+
+    return make
+
+
+@pytest.fixture(params=["go", "ours", "ours with a daemon"])
+def directory(request: pytest.FixtureRequest, make_directory: Callable[..., Directory]) -> Directory:
+    """A directory that has all plugins of the chains."""
+    return make_directory(request.param)
 
 
 @pytest.fixture

@@ -36,6 +36,7 @@ def facts(chains: Any) -> dict[str, Any]:
 
 
 @BOTH
+@pytest.mark.cni(54)
 def test_add_changes_the_interface_and_del_gives_it_back(chains: Any) -> None:
     result = chains.wire("c1")
     before = facts(chains)

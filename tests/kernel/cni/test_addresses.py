@@ -22,6 +22,7 @@ def ips(result: Any) -> list[str]:
 
 
 @either_way
+@pytest.mark.cni(43, 44)
 def test_addresses_go_round_and_the_gateway_s_is_never_given(node: Any) -> None:
     chain = node.chain(node.bridge("10.50.0.0/29"))
     given = []
@@ -32,6 +33,7 @@ def test_addresses_go_round_and_the_gateway_s_is_never_given(node: Any) -> None:
     assert given == [f"10.50.0.{last}/29" for last in (2, 3, 4, 5, 6, 2, 3, 4)]
 
 
+@pytest.mark.cni(45)
 def test_ranges_are_inclusive_and_sets_give_an_address_each(node: Any) -> None:
     first = {
         "subnet": "10.50.0.0/24",
@@ -50,6 +52,7 @@ def test_ranges_are_inclusive_and_sets_give_an_address_each(node: Any) -> None:
 
 
 @either_way
+@pytest.mark.cni(48)
 def test_go_s_host_local_and_ours_go_on_where_the_other_ended(node: Any) -> None:
     chain = node.chain(node.bridge("10.50.0.0/24"))
 
@@ -67,6 +70,7 @@ def test_go_s_host_local_and_ours_go_on_where_the_other_ended(node: Any) -> None
 
 
 @pytest.mark.parametrize("source", ["CNI_ARGS", "args", "capability", "with a prefix"])
+@pytest.mark.cni(46)
 def test_an_address_can_be_asked_for(node: Any, source: str) -> None:
     plugin = {**node.bridge("10.50.0.0/24"), "capabilities": {"ips": True}}
     more: dict[str, Any] = {}
@@ -87,6 +91,7 @@ def test_an_address_can_be_asked_for(node: Any, source: str) -> None:
 
 
 @pytest.mark.parametrize("asked", ["10.50.0.1", "10.50.0.0", "10.50.0.255", "10.99.0.5", "x"])
+@pytest.mark.cni(46)
 def test_an_address_that_nobody_can_have_is_refused(node: Any, asked: str) -> None:
     chain = node.chain(node.bridge("10.50.0.0/24"))
     before = node.state("c1")
@@ -98,6 +103,7 @@ def test_an_address_that_nobody_can_have_is_refused(node: Any, asked: str) -> No
     assert after == before
 
 
+@pytest.mark.cni(49)
 def test_routes_and_resolv_conf_are_handed_on(node: Any, tmp_path: Path) -> None:
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver 10.50.0.1\nsearch a b\noptions ndots:2\n", encoding="ascii")
@@ -121,6 +127,7 @@ def test_a_configuration_s_own_resolver_settings_count_more(node: Any) -> None:
     assert result["dns"] == {"nameservers": ["10.1.1.1"], "domain": "d"}
 
 
+@pytest.mark.cni(47)
 def test_the_same_interface_gets_no_second_address(node: Any) -> None:
     """As IPAM plugins are asked by a main plugin of somebody else's."""
     ipam = node.ipam()
@@ -167,6 +174,7 @@ def test_static_gives_what_the_configuration_says(node: Any) -> None:
     assert node.refused(lambda: node.check(chain_of_another)).code == 105
 
 
+@pytest.mark.cni(50)
 def test_what_the_runtime_says_comes_before_static_addresses(node: Any) -> None:
     ipam = {"type": "static", "addresses": [{"address": "10.50.0.9/24"}]}
     plugin = bridge(ipam, capabilities={"ips": True}, isGateway=False)
@@ -199,6 +207,7 @@ def test_what_the_runtime_says_comes_before_static_addresses(node: Any) -> None:
     ],
     ids=json.dumps,
 )
+@pytest.mark.cni(18)
 def test_ipam_that_cannot_be_leaves_nothing(node: Any, ipam: dict[str, Any]) -> None:
     before = node.state("c1")
     given = {"dataDir": node.data_dir} if ipam["type"] == "host-local" else {}

@@ -22,6 +22,7 @@ def slave(node: Any) -> Any:
 
 
 @either_way
+@pytest.mark.cni(30, 33)
 def test_the_result_names_bridge_port_and_interface_with_their_mtu(node: Any) -> None:
     result = node.add(node.chain(node.bridge(mtu=1400), version="1.1.0"))
 
@@ -37,6 +38,7 @@ def test_the_result_names_bridge_port_and_interface_with_their_mtu(node: Any) ->
     assert (node.host.run("sysctl", "-n", "net.ipv6.conf.br0.accept_ra")).strip() == "0"
 
 
+@pytest.mark.cni(31)
 def test_the_default_routes_lead_to_the_bridge(node: Any) -> None:
     node.add(node.chain(node.bridge()))
 
@@ -67,6 +69,7 @@ def test_two_containers_reach_each_other(node: Any) -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
+@pytest.mark.cni(32)
 def test_another_address_of_the_bridge_is_kept_unless_force_address_says_otherwise(
     node: Any, force: bool
 ) -> None:
@@ -110,6 +113,7 @@ def test_a_bridge_that_is_there_keeps_what_it_has(node: Any) -> None:
 
 
 @either_way
+@pytest.mark.cni(34)
 def test_flags_of_the_port_and_the_bridge(node: Any) -> None:
     node.add(node.chain({**L2, "hairpinMode": True, "portIsolation": True}), "c1")
     assert (slave(node)["hairpin"], slave(node)["isolated"]) == (True, True)
@@ -134,6 +138,7 @@ def test_isolated_ports_do_not_reach_each_other(node: Any) -> None:
     assert node.pings(node.inside("c1"), "10.50.0.1")
 
 
+@pytest.mark.cni(35)
 def test_the_mac_asked_for_by_capability_comes_before_arguments(node: Any) -> None:
     sources = {
         "capability": "02:00:00:00:00:01",
@@ -152,6 +157,7 @@ def test_the_mac_asked_for_by_capability_comes_before_arguments(node: Any) -> No
         assert mac == sources[said[0]]
 
 
+@pytest.mark.cni(42)
 def test_without_ipam_there_is_only_a_wire(node: Any) -> None:
     result = node.add(node.chain(L2, version="1.1.0"))
 
@@ -161,6 +167,7 @@ def test_without_ipam_there_is_only_a_wire(node: Any) -> None:
     node.check(node.chain(L2, version="1.1.0"))
 
 
+@pytest.mark.cni(40)
 def test_the_container_s_interface_may_stay_down(node: Any) -> None:
     chain = node.chain({**L2, "disableContainerInterface": True}, version="1.1.0")
     node.add(chain)
@@ -171,6 +178,7 @@ def test_the_container_s_interface_may_stay_down(node: Any) -> None:
     assert error.code == 7
 
 
+@pytest.mark.cni(37)
 def test_what_leaves_is_masqueraded_and_what_stays_is_not(node: Any) -> None:
     outside = node.outside()
     chain = node.chain(node.bridge(ipMasq=True))
@@ -197,6 +205,7 @@ def test_without_masquerade_the_answer_finds_no_way_back(node: Any) -> None:
         assert node.ask("192.0.2.2", 7777, where=node.inside("c1"), patience_s=1) == ""
 
 
+@pytest.mark.cni(38)
 def test_addresses_are_no_duplicates_to_look_for(node: Any) -> None:
     node.add(node.chain(node.bridge()))
 
@@ -300,6 +309,7 @@ def test_what_cannot_be_is_refused_by_its_place(node: Any, keys: dict[str, Any],
 
 
 @pytest.mark.parametrize("keys", [{"vlan": 100}, {"vlanTrunk": [{"minID": 5, "maxID": 9}]}])
+@pytest.mark.cni(36)
 def test_vlans_are_kept_apart_where_the_kernel_can(node: Any, keys: dict[str, Any]) -> None:
     before = node.state("c1")
     try:

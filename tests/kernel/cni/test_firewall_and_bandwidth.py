@@ -24,6 +24,7 @@ def dropping(node: Any) -> Any:
 
 
 @either_way
+@pytest.mark.cni(53)
 def test_containers_are_admitted_where_the_host_drops(node: Any, dropping: Any) -> None:
     outside = node.outside()
     plain = node.chain(node.bridge(ipMasq=True))
@@ -50,6 +51,7 @@ def test_containers_are_admitted_where_the_host_drops(node: Any, dropping: Any) 
 
 @either_way
 @pytest.mark.parametrize("policy", ["open", "same-bridge", "isolated"])
+@pytest.mark.cni(53)
 def test_who_reaches_a_container(node: Any, policy: str) -> None:
     def chain(number: int) -> dict[str, Any]:
         bridge = node.bridge(f"10.5{number}.0.0/24", bridge=f"br{number}", ipMasq=True)
@@ -120,6 +122,7 @@ def bytes_a_second(node: Any, sender: str, receiver: str, address: str) -> float
     return float(output)
 
 
+@pytest.mark.cni(52)
 def test_what_is_sent_and_received_is_held_to_its_rate(node: Any) -> None:
     chain = node.chain(node.bridge("10.50.0.0/24"), {"type": "bandwidth", **RATES}, version="1.1.0")
     result = node.add(chain)

@@ -28,6 +28,7 @@ def mapping(number: int) -> list[dict[str, int]]:
 
 
 @either_way
+@pytest.mark.cni(28)
 def test_gc_removes_what_the_runtime_does_not_have_and_nothing_else(node: Any) -> None:
     chain, other = whole(node), whole(node, name="others", bridge="br1")
     other["plugins"][0]["ipam"] = node.ipam("10.51.0.0/24")
@@ -99,6 +100,7 @@ def test_gc_gives_back_addresses_that_go_s_host_local_left(node: Any) -> None:
     assert node.refused(lambda: node.add(chain, "c1")).code == 104  # its interface is there all the same
 
 
+@pytest.mark.cni(28)
 def test_gc_goes_on_past_what_fails_and_says_so(node: Any) -> None:
     chain = whole(node)
     node.add(chain, "c1", portMappings=mapping(0))
@@ -132,6 +134,7 @@ def test_gc_and_status_are_handed_on_to_the_ipam_plugin(node: Any, tmp_path: Pat
 
 
 @either_way
+@pytest.mark.cni(29)
 def test_status_is_50_where_no_address_is_left(node: Any) -> None:
     chain = node.chain(node.bridge("10.50.0.0/30"), version="1.1.0")
     node.runtime.status(chain)

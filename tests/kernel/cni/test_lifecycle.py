@@ -40,6 +40,7 @@ def test_a_second_add_is_refused_and_takes_nothing_from_the_first(node: Any) -> 
 
 
 @pytest.mark.parametrize("kind", ["veth", "bridge"])
+@pytest.mark.cni(17)
 def test_an_interface_that_somebody_else_put_there_stays_as_it_is(node: Any, kind: str) -> None:
     netns = node.inside("c1")
     node.host.run("ip", "-n", "c1", "link", "add", "eth0", "type", kind)
@@ -63,6 +64,7 @@ def test_an_interface_of_go_s_plugin_is_there_as_well(node: Any) -> None:
 
 
 @pytest.mark.parametrize("which", [0, 1, 2, 3])
+@pytest.mark.cni(19, 20)
 def test_del_can_come_twice_and_before_an_add_and_without_a_result(node: Any, which: int) -> None:
     chain = whole(node)
     plugin, attachment = chain["plugins"][which], node.attachment(portMappings=MAPPINGS)
@@ -88,6 +90,7 @@ LOSSES: dict[str, Callable[[Any], None]] = {
 
 @either_way
 @pytest.mark.parametrize("netns", ["as it was", "", "/run/netns/gone", "/etc/passwd", "another's"])
+@pytest.mark.cni(21)
 def test_del_needs_no_namespace(node: Any, netns: str) -> None:
     chain = whole(node)
     other = node.inside("c2")
@@ -102,6 +105,7 @@ def test_del_needs_no_namespace(node: Any, netns: str) -> None:
 
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("result", ["with", "without"])
+@pytest.mark.cni(22)
 def test_del_takes_away_the_rest_whatever_is_gone(node: Any, loss: str, result: str) -> None:
     chain = whole(node)
     node.add(chain, portMappings=MAPPINGS)
@@ -170,6 +174,7 @@ def test_del_takes_a_result_that_is_none(node: Any, previous: Any) -> None:
     assert node.left() == []
 
 
+@pytest.mark.cni(23)
 def test_two_interfaces_of_a_container_on_one_network_come_and_go_apart(node: Any) -> None:
     chain = whole(node)
     more = [{"hostPort": 8081, "containerPort": 80}]
@@ -190,6 +195,7 @@ def test_two_interfaces_of_a_container_on_one_network_come_and_go_apart(node: An
         assert node.ask("127.0.0.1", 8080, patience_s=1) == ""
 
 
+@pytest.mark.cni(24)
 def test_a_container_on_two_networks(node: Any) -> None:
     one = whole(node, name="one")
     two = whole(node, name="two")
@@ -320,6 +326,7 @@ def take_file(node: Any, start: str) -> None:
 
 @pytest.mark.parametrize("site", ["alone"], indirect=True)  # a daemon puts the firewall back at once
 @pytest.mark.parametrize("what", LIES)
+@pytest.mark.cni(26, 27)
 def test_check_finds_what_is_taken_away_and_changes_nothing(node: Any, what: str) -> None:
     words, take = LIES[what]
     chain = whole(node)
@@ -391,6 +398,7 @@ def test_go_s_plugins_delete_what_ours_made(node: Any) -> None:
     assert node.left() == []
 
 
+@pytest.mark.cni(55)
 def test_our_plugins_after_go_s_and_go_s_after_ours(node: Any) -> None:
     chain = node.chain(
         node.bridge(), PORTMAP, {"type": "tuning", "sysctl": {"net.ipv4.conf.eth0.arp_notify": "1"}}

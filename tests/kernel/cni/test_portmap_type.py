@@ -33,6 +33,7 @@ def has_sctp() -> bool:
 
 @either_way
 @pytest.mark.parametrize("protocol", ["tcp", "udp", "sctp"])
+@pytest.mark.cni(51)
 def test_a_port_is_reached_from_outside_the_host_and_its_containers(node: Any, protocol: str) -> None:
     if protocol == "sctp" and not has_sctp():
         pytest.skip("the kernel has no SCTP sockets")
@@ -174,6 +175,7 @@ def test_loopback_leads_by_the_bridge_while_somebody_is_there(node: Any) -> None
     assert node.host.run("sysctl", "-n", key).strip() == "0"
 
 
+@pytest.mark.cni(51)
 def test_a_flow_of_udp_follows_the_port(node: Any) -> None:
     """Conntrack would send what a client goes on sending to the container that had the port, or to nobody."""
     outside = node.outside()

@@ -117,6 +117,7 @@ def test_a_plugin_that_comes_after_another_wants_its_result(node: Any, plugin: s
 
 
 @pytest.mark.parametrize("plugin", ["bridge", "host-local", "static"])
+@pytest.mark.cni(14)
 def test_unknown_arguments_are_refused_unless_they_are_to_be_ignored(node: Any, plugin: str) -> None:
     ipam = {"type": "static", "addresses": [{"address": "10.50.0.9/24"}]}
     ipam = node.ipam() if plugin == "host-local" else ipam
@@ -143,6 +144,7 @@ def whole(node: Any, version: str) -> dict[str, Any]:
 
 
 @either_way
+@pytest.mark.cni(15)
 def test_a_whole_chain_in_every_version(node: Any, version: str) -> None:
     chain = whole(node, version)
 
@@ -172,6 +174,7 @@ def test_a_whole_chain_in_every_version(node: Any, version: str) -> None:
     assert "eth0" not in node.host.links(node.inside("c1"))
 
 
+@pytest.mark.cni(10)
 def test_a_configuration_without_a_version_is_of_the_first(node: Any) -> None:
     stdin = json.dumps({"name": "pods", **node.bridge("10.50.0.0/24")}).encode()
 
@@ -182,6 +185,7 @@ def test_a_configuration_without_a_version_is_of_the_first(node: Any) -> None:
     assert json.loads(stdout)["cniVersion"] == "0.1.0"
 
 
+@pytest.mark.cni(15)
 def test_a_result_of_any_version_is_taken(node: Any, version: str) -> None:
     """libcni hands on what it has in its cache, which may be of an older configuration."""
     result = node.add(node.chain(node.bridge(), version=version))
@@ -197,6 +201,7 @@ def test_a_result_of_any_version_is_taken(node: Any, version: str) -> None:
 
 
 @pytest.mark.parametrize("plugin", METAS)
+@pytest.mark.cni(16)
 def test_what_a_later_version_of_a_result_says_is_handed_on(node: Any, plugin: str) -> None:
     previous = {
         "cniVersion": "1.1.0",
@@ -222,3 +227,22 @@ def test_what_a_later_version_of_a_result_says_is_handed_on(node: Any, plugin: s
     node.runtime.execute("DEL", chain, {"type": plugin}, node.attachment(), previous)
 
     assert printed == previous
+
+
+@pytest.mark.cni(12)
+def test_a_plugin_leaves_its_own_namespace_alone_unless_it_is_told_otherwise(node: Any) -> None:
+    before = node.state()
+    own = {"CNI_NETNS": "/proc/self/ns/net"}
+
+    refused = error_of(call(node, "loopback", config(type="loopback"), **attachment(node, "ADD", **own)))
+    after = node.state()
+    told = call(
+        node,
+        "loopback",
+        config(type="loopback"),
+        **attachment(node, "ADD", CNI_NETNS_OVERRIDE="true", **own),
+    )
+
+    assert (refused["code"], "own network namespace" in refused["msg"]) == (4, True)
+    assert after == before
+    assert told[0] == 0

@@ -47,6 +47,7 @@ def test_the_result_names_both_ends_from_the_outside_in(runtime: Any) -> None:
     assert (runtime.link()["address"], runtime.link()["mtu"]) == (inner["mac"], 1400)
 
 
+@pytest.mark.cni(41)
 def test_a_container_of_both_families_reaches_its_neighbours_by_the_host_at_once(runtime: Any) -> None:
     config = conf(runtime, "10.60.0.0/24", "fd60::/64")
     runtime.add(config)
@@ -165,7 +166,7 @@ def test_del_finds_everything_when_the_namespace_is_gone(runtime: Any, netns: st
     [
         ("in:ip link set eth0 down", "is down"),
         ("in:ip addr flush dev eth0", "lost address"),
-        ("in:ip route del default", "route 0.0.0.0/0 via 10.60.0.1"),
+        ("in:ip route del default", "the default route via 10.60.0.1"),
         ("in:ip link set eth0 mtu 1300", "MTU 1300"),
         ("in:ip link set eth0 address 02:00:00:00:00:77", "MAC 02:00:00:00:00:77"),
         ("ip link set webhost down", "'webhost' is down"),

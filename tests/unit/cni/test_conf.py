@@ -37,6 +37,7 @@ class Example(Conf, frozen=True, kw_only=True):
     length: Annotated[int | None, "a length"] = None
 
 
+@pytest.mark.cni(13)
 def test_a_key_matches_in_any_case_and_a_missing_or_null_one_is_its_default() -> None:
     found = read_conf(Folded({"ISGATEWAY": False, "Name": None, "mtu": "auto", "gateways": ["a"]}), Example)
 

@@ -275,7 +275,7 @@ def test_a_vlan_is_of_one_network_whatever_its_driver(kernel: RecordingKernel) -
 def test_a_link_in_a_namespace_that_is_not_seen_is_told_by_the_kernel(
     kernel: RecordingKernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dovetail.drivers.vlan._CLEANUP_S", 0.0)
+    monkeypatch.setattr("dovetail.drivers.carried._CLEANUP_S", 0.0)
     taken = TakenKernel(kernel)
     network = DRIVER.plan_network(taken, a_network(), STORE)
 

@@ -94,6 +94,15 @@ def test_a_map_is_deleted_by_key_alone() -> None:
         assert items(message) == [{"KEY": "1100000000350000"}]
 
 
+def test_an_element_is_asked_for_by_key_alone() -> None:
+    element = Element("publish4", ("udp", 53), (four("10.0.0.2"), 53))
+
+    message = nft_elements.get_element(INET, "dovetail", PUBLISH, element)
+
+    assert (message.kind, message.flags) == (10 << 8 | 13, 0)
+    assert items(message) == [{"KEY": "1100000000350000"}]
+
+
 @pytest.mark.parametrize("wanted", [0, 1, 2])
 def test_the_kernels_offset_leads_to_the_element(wanted: int) -> None:
     subnets = [net4(f"10.0.{2 * n}.0/24") for n in range(3)]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dovetail.errors import InvalidArgument
-from dovetail.model.sysctls import check_sysctls, parse_sysctls, sysctl_path
+from dovetail.model.sysctls import check_sysctls, namespace_path, parse_sysctls, sysctl_path
 
 
 def test_settings_are_written_as_docker_writes_them_and_reach_the_interface_by_its_name() -> None:
@@ -47,3 +47,18 @@ def test_a_dictionary_is_checked_alike() -> None:
         check_sysctls({"net.ipv4.ip_forward": "1"}, where="$.sysctls")
 
     assert caught.value.where == "$.sysctls"
+
+
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("net.core.somaxconn", "net/core/somaxconn"),
+        ("net/core/somaxconn", "net/core/somaxconn"),
+        ("net.ipv4.conf.IFNAME.arp_filter", "net/ipv4/conf/eth0.10/arp_filter"),
+        ("net/ipv4/conf/IFNAME/arp_filter", "net/ipv4/conf/eth0.10/arp_filter"),
+        ("net/ipv4/conf/br0.7/arp_filter", "net/ipv4/conf/br0.7/arp_filter"),
+        ("net.ipv4.conf.br0/7.arp_filter", "net/ipv4/conf/br0.7/arp_filter"),
+    ],
+)
+def test_the_separator_that_comes_first_is_the_separator(key: str, path: str) -> None:
+    assert namespace_path(key, "eth0.10") == path

@@ -11,15 +11,24 @@ __all__ = ["PLUGINS", "Call", "Plugin", "plugin_type"]
 PLUGINS: dict[str, str] = {
     "bandwidth": "bandwidth:BandwidthPlugin",
     "bridge": "bridge:BridgePlugin",
+    "dhcp": "dhcp:DhcpPlugin",
     "dovetail": "dovetail:DovetailPlugin",
+    "dummy": "dummy:DummyPlugin",
     "firewall": "firewall:FirewallPlugin",
+    "flannel": "flannel:FlannelPlugin",
+    "host-device": "host_device:HostDevicePlugin",
     "host-local": "host_local:HostLocalPlugin",
+    "ipvlan": "ipvlan:IpvlanPlugin",
     "loopback": "loopback:LoopbackPlugin",
+    "macvlan": "macvlan:MacvlanPlugin",
     "portmap": "portmap:PortmapPlugin",
     "ptp": "ptp:PtpPlugin",
     "static": "static:StaticPlugin",
     "sbr": "sbr:SbrPlugin",
+    "tap": "tap:TapPlugin",
     "tuning": "tuning:TuningPlugin",
+    "vlan": "vlan:VlanPlugin",
+    "vrf": "vrf:VrfPlugin",
 }
 """Type, and where it is in this package."""
 

@@ -132,6 +132,14 @@ class BridgePlugin(InterfacePlugin):
             remove_bridge=conf.remove_bridge,
         )
 
+    def addressed(self, call: Call, made: BridgePort, ipam: Result, netns: Netns) -> BridgePort:
+        """Say what the port and the bridge are to have of addresses."""
+        detail = self.detail(call, ipam, netns)
+        attachment = msgspec.structs.replace(
+            made.attachment, addresses=detail.attachment.addresses, routes=detail.attachment.routes
+        )
+        return msgspec.structs.replace(detail, attachment=attachment)
+
     def further(self, call: Call, made: BridgePort) -> dict[str, Any]:
         """Say what is made of rules in the reference plugin's form."""
         conf = read_conf(call.config, BridgeConf)

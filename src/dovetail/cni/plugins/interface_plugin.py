@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dovetail.cni.delegate import Delegate, PluginMissing
+from dovetail.cni.delegate import Delegate, PluginMissing, asks_by_interface
 from dovetail.cni.errors import INVALID_CONFIG, NOT_AVAILABLE, CniError
+from dovetail.cni.plugins import plugin_type
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
 from dovetail.errors import NotFound
@@ -28,11 +29,13 @@ class InterfacePlugin(Plugin):
     """A plugin whose ADD makes an interface. A subclass reads its configuration, and says what it makes of it.
 
     kind: of its part. further_kinds: of other parts that it may have. needs_addresses: ``ipam`` must be there.
+    link_first: the interface can be made before it has addresses, for an IPAM plugin that asks by it.
     """
 
     kind: ClassVar[str]
     further_kinds: ClassVar[tuple[str, ...]] = ()
     needs_addresses: ClassVar[bool] = False
+    link_first: ClassVar[bool] = True
 
     @abstractmethod
     def detail(self, call: Call, ipam: Result, netns: Netns) -> Any:
@@ -64,14 +67,46 @@ class InterfacePlugin(Plugin):
         self.read(call)
         with self.engine.parts.alone(call.owner), ExitStack() as undo:
             self.engine.parts.begin(call.owner, netns=netns)
-            ipam = self._ask(call, netns, undo)
             parts, path = self.engine.parts, call.environment.netns
-            made = parts.add(self.kind, call.owner, self.detail(call, ipam, netns), netns=netns, path=path)
+            if self._asks_by_interface(call):
+                bare = self.detail(call, Result(), netns)
+                made = parts.add(self.kind, call.owner, bare, netns=netns, path=path, unfinished=True)
+                undo.callback(parts.remove, self.kind, call.owner, netns=netns)
+                ipam = self._ask(call, netns, undo)
+                detail = self.addressed(call, made, ipam, netns)
+                made = parts.complete(self.kind, call.owner, detail, netns=netns)
+            else:
+                ipam = self._ask(call, netns, undo)
+                detail = self.detail(call, ipam, netns)
+                made = parts.add(self.kind, call.owner, detail, netns=netns, path=path)
             for kind, detail in self.further(call, made).items():
                 undo.callback(parts.remove, self.kind, call.owner, netns=netns)
                 parts.add(kind, call.owner, detail, netns=netns, path=path)
             undo.pop_all()
         return self.result(call, ipam, self.attachment_of(made))
+
+    def addressed(self, call: Call, made: Any, ipam: Result, netns: Netns) -> Any:
+        """Say what is to become, with the addresses of `ipam`, of an interface that was made without any."""
+        attachment = msgspec.structs.replace(
+            self.attachment_of(made),
+            addresses=tuple(ip.address for ip in ipam.ips),
+            routes=by_gateways(self.routes(call, ipam), ipam.ips),
+        )
+        return msgspec.structs.replace(made, attachment=attachment)
+
+    def _asks_by_interface(self, call: Call) -> bool:
+        """Say whether the IPAM plugin needs the interface first. Raises code 7 where it cannot have it."""
+        kind = call.config.object("ipam").text("type")
+        if not asks_by_interface(kind):
+            return False
+        if not self.link_first:
+            raise CniError(
+                INVALID_CONFIG,
+                f"$.ipam.type: {kind} asks by the container's interface, and {self.kind} makes that "
+                "only when its addresses and gateways are known",
+                "take bridge or macvlan with it, or another IPAM plugin",
+            )
+        return True
 
     def _ask(self, call: Call, netns: Netns, undo: ExitStack) -> Result:
         delegate = self._ipam(call)
@@ -106,15 +141,23 @@ class InterfacePlugin(Plugin):
         return ipam.routes
 
     def delete(self, call: Call, netns: Netns | None) -> None:
-        """Take the interface away, then give the addresses back: nobody else has them while they are on one."""
-        parts, owner = self.engine.parts, call.owner
-        with parts.alone(owner), ExitStack() as both:  # the second is done whatever becomes of the first
-            both.callback(self._give_back, call, netns)
-            ours = parts.known(self.kind, owner) is not None
-            both.callback(parts.remove, self.kind, owner, netns=netns, otherwise=self.remains(call, netns))
+        """Take the interface away, then give the addresses back: nobody else has them while they are on one.
+
+        Those that were asked for by the interface are given back by it, before it goes.
+        """
+        parts = self.engine.parts
+        by_interface = asks_by_interface(call.config.object("ipam").text("type"))
+        with parts.alone(call.owner), ExitStack() as both:  # the second is done whatever becomes of the first
+            if not by_interface:
+                both.callback(self._give_back, call, netns)
+            ours = parts.known(self.kind, call.owner) is not None
+            left = self.remains(call, netns)
+            both.callback(parts.remove, self.kind, call.owner, netns=netns, otherwise=left)
             for kind in self.further_kinds:
                 left = None if ours else self.further_remains(call, kind)
-                both.callback(parts.remove, kind, owner, netns=netns, otherwise=left)
+                both.callback(parts.remove, kind, call.owner, netns=netns, otherwise=left)
+            if by_interface:
+                both.callback(self._give_back, call, netns)
 
     def _give_back(self, call: Call, netns: Netns | None) -> None:
         """Have the IPAM plugin take its addresses; what is known to be of ours goes, whatever ``ipam`` says by now."""
@@ -144,6 +187,9 @@ class InterfacePlugin(Plugin):
             differences = self.engine.parts.check(
                 self.kind, call.owner, netns=netns, now=lambda detail: self.now(call, result, detail)
             )
+            for kind in self.further_kinds:
+                if self.engine.parts.known(kind, call.owner) is not None:
+                    differences += self.engine.parts.check(kind, call.owner, netns=netns)
         except NotFound:
             otherwise = self.expected(call, ipam, netns)
             differences = self.engine.parts.check(self.kind, call.owner, netns=netns, otherwise=otherwise)
@@ -170,11 +216,15 @@ class InterfacePlugin(Plugin):
         """Take away what the runtime does not have any more, and have the IPAM plugin do so too."""
         if call.valid is None:
             return
+        by_interface = asks_by_interface(call.config.object("ipam").text("type"))
         with ExitStack() as both:
-            both.callback(self._collect_addresses, call)
+            if not by_interface:
+                both.callback(self._collect_addresses, call)
             for kind in (self.kind, *self.further_kinds):
                 left = self.further_remains(call, kind)
                 both.callback(self.engine.parts.collect, kind, call.name, call.valid, otherwise=left)
+            if by_interface:
+                both.callback(self._collect_addresses, call)
 
     def _collect_addresses(self, call: Call) -> None:
         delegate = self._ipam(call)
@@ -184,6 +234,7 @@ class InterfacePlugin(Plugin):
     def status(self, call: Call) -> None:
         """Say whether the next ADD could succeed: the configuration, and whatever the IPAM plugin says."""
         self.read(call)
+        self._asks_by_interface(call)
         try:
             delegate = self._ipam(call)
         except PluginMissing as exc:
@@ -194,6 +245,13 @@ class InterfacePlugin(Plugin):
     def _ipam(self, call: Call) -> Delegate | None:
         kind = call.config.object("ipam").text("type")
         if kind:
+            ours = plugin_type(kind)
+            if ours is not None and not ours.gives_addresses:  # one that calls itself would do so for ever
+                raise CniError(
+                    INVALID_CONFIG,
+                    f"$.ipam.type: {kind!r} gives no addresses",
+                    "name an IPAM plugin, as host-local",
+                )
             return Delegate(self.engine, call, kind)
         if self.needs_addresses and call.environment.command != "DEL":
             raise CniError(INVALID_CONFIG, "$.ipam.type: missing", f"{self.kind} needs an IPAM plugin")

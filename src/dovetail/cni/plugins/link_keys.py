@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
+from dovetail.cni.spec.result import Result
 from dovetail.engine.engine import endpoint_id
 from dovetail.errors import InvalidArgument
 from dovetail.kernel.protocol import Kernel
@@ -12,12 +13,12 @@ from dovetail.model.mac import Mac
 from dovetail.model.names import check_port_name, named_port, port_link
 from dovetail.model.reference_forms import IptablesMasquerade
 
-__all__ = ["LINK_ARGS", "check_mtu", "host_interface", "masquerade_remains", "read_mac", "read_mtu"]
+__all__ = ["LINK_ARGS", "check_mtu", "host_interface", "mac_in", "masquerade_remains", "read_mac", "read_mtu"]
 
 LINK_ARGS = ("MAC",)
 """The CNI_ARGS that are known; another one is refused unless IgnoreUnknown says otherwise."""
 _AUTO = "auto"
-_MTU_MAX = 65535  # ETH_MAX_MTU, include/uapi/linux/if_ether.h
+_MTU_MIN, _MTU_MAX = 68, 65535  # ETH_MIN_MTU, ETH_MAX_MTU, include/uapi/linux/if_ether.h
 
 
 def read_mac(call: Call, *, key: bool = False) -> Mac | None:
@@ -41,15 +42,24 @@ def read_mac(call: Call, *, key: bool = False) -> Mac | None:
     return None
 
 
+def mac_in(call: Call, result: Result) -> Mac | None:
+    """Give the MAC that `result` says the container's interface has; None where it says none, or no Ethernet one."""
+    inner = result.inner(call.environment.ifname)
+    try:
+        return Mac(inner.mac) if inner is not None and inner.mac else None
+    except InvalidArgument:
+        return None
+
+
 def check_mtu(call: Call) -> None:
     """Refuse an ``mtu`` that no interface has."""
     if call.config.is_word("mtu", _AUTO):
         return
     mtu = call.config.integer("mtu")
-    if not 0 <= mtu <= _MTU_MAX:
+    if mtu and not _MTU_MIN <= mtu <= _MTU_MAX:
         raise CniError(
             INVALID_CONFIG,
-            f"$.mtu: invalid MTU {mtu}, must be [0, {_MTU_MAX}]",
+            f"$.mtu: invalid MTU {mtu}, must be [{_MTU_MIN}, {_MTU_MAX}]",
             'leave it out for the default, or say "auto" for that of the host\'s default route',
         )
 

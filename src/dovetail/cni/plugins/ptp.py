@@ -44,6 +44,7 @@ class PtpPlugin(InterfacePlugin):
     further_kinds = ("iptables-masquerade",)
     conf = PtpConf
     capabilities: ClassVar = {"mac": "the MAC of the container's interface"}
+    link_first = False
 
     def read(self, call: Call) -> None:
         """Refuse a name or an MTU that cannot be."""

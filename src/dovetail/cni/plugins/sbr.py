@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from dovetail.cni.conf import Conf
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
@@ -21,9 +21,14 @@ _TABLE_MAX = 2**32 - 1  # RTA_TABLE is a u32, include/uapi/linux/rtnetlink.h
 class SbrConf(Conf, frozen=True, kw_only=True):
     """The keys of ``sbr``."""
 
-    table: Annotated[int, "the routing table; 0 is for each address the first that is free from 100 on"] = 0
-    gateways: Annotated[tuple[str, ...], "where the table's default routes lead, one a family"] = ()
-    add_source_hints: Annotated[bool, "the routes name the address that they are for as their source"] = False
+    table: Annotated[
+        int,
+        "a table whose routes somebody else makes: there are rules that lead to it, and no route is moved",
+    ] = 0
+    gateways: Annotated[tuple[str, ...], "where the default routes of the tables lead, one a family"] = ()
+    add_source_hints: Annotated[
+        bool, "the routes stay in the main table too, and say which address to send from"
+    ] = False
 
 
 class SbrPlugin(ChainedPlugin):
@@ -60,7 +65,7 @@ class SbrPlugin(ChainedPlugin):
             ifname=ifname,
             sources=tuple(sources),
             table=_table(call),
-            source_hints=call.config.boolean("addSourceHints"),
+            source_hints=read_conf(call.config, SbrConf).add_source_hints,
         )
 
     def remains(self, call: Call, result: Result | None, netns: Netns | None) -> SourceRouting:
@@ -72,7 +77,7 @@ class SbrPlugin(ChainedPlugin):
 
 
 def _table(call: Call) -> int:
-    table = call.config.integer("table")
+    table = read_conf(call.config, SbrConf).table
     if not 0 <= table <= _TABLE_MAX:
         raise CniError(
             INVALID_CONFIG, f"$.table: {table} is not the number of a routing table, 1 to {_TABLE_MAX}"
@@ -82,7 +87,7 @@ def _table(call: Call) -> int:
 
 def _gateways(call: Call) -> dict[int, IPAddress]:
     found: dict[int, IPAddress] = {}
-    for text in call.config.texts("gateways"):
+    for text in read_conf(call.config, SbrConf).gateways:
         gateway = parse_address(text, where="$.gateways")
         if gateway.version in found:
             raise CniError(

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import msgspec
 
-from dovetail.cni.conf import Conf
+from dovetail.cni.conf import Conf, read_conf
 from dovetail.cni.environment import check_args
 from dovetail.cni.errors import CANNOT_DECODE, INVALID_CONFIG, CniError
+from dovetail.cni.folded import Folded
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
 from dovetail.cni.spec.result import Interface, Result
@@ -23,26 +23,22 @@ from dovetail.model.tuning import Tuning
 __all__ = ["TuningPlugin"]
 
 _ARGS = ("IP", "MAC", "K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
-_DATA_DIR = "/run/cni/tuning"
 _NUMBER_MAX = 2**31 - 1
 
 
 class TuningConf(Conf, frozen=True, kw_only=True):
-    """The keys of ``tuning``; all but the last in ``args.cni`` too."""
+    """The keys of ``tuning``; all but dataDir may be in ``args.cni`` too, and come before these."""
 
     sysctl: Annotated[
-        dict[str, str], "settings of the container's namespace; `IFNAME` in a key is the interface's name"
+        dict[str, str],
+        "settings below net by name, with dots or slashes; `IFNAME` stands for the interface's name",
     ] = msgspec.field(default_factory=dict)
-    mac: Annotated[str, "the interface's MAC"] = ""
-    promisc: Annotated[bool, "the interface is promiscuous"] = False
-    allmulti: Annotated[bool | None, "the interface takes all multicast"] = None
-    mtu: Annotated[int | None, "the interface's MTU"] = None
-    tx_queue_length: Annotated[int | None, "the length of the interface's queue"] = msgspec.field(
-        default=None, name="txQLen"
-    )
-    data_dir: Annotated[str, "where the reference plugin's file is, in which the interface is as it was"] = (
-        _DATA_DIR
-    )
+    mac: Annotated[str, "the interface's MAC address"] = ""
+    promisc: Annotated[bool, "the interface takes frames to any address"] = False
+    mtu: Annotated[int, "the interface's MTU; 0 leaves it"] = 0
+    allmulti: Annotated[bool | None, "the interface takes frames to any group, or does not"] = None
+    tx_q_len: Annotated[int | None, "how many packets wait on the interface"] = None
+    data_dir: Annotated[str, "where it is kept what the interface was, for DEL"] = "/run/cni/tuning"
 
 
 class TuningPlugin(ChainedPlugin):
@@ -50,7 +46,7 @@ class TuningPlugin(ChainedPlugin):
 
     kind = "tuning"
     conf = TuningConf
-    capabilities: ClassVar = {"mac": "the interface's MAC"}
+    capabilities: ClassVar = {"mac": "the interface's MAC address, in place of the configuration's"}
     allowlist: ClassVar[Path] = Path("/etc/cni/tuning/allowlist.conf")
     """Regular expressions, a line each: where the file is, a sysctl's key, as it is written, must match one."""
 
@@ -112,12 +108,14 @@ class TuningPlugin(ChainedPlugin):
 
 def _tuning(call: Call) -> Tuning:
     check_args(call.environment.args, _ARGS)
-    config, for_cni, ifname = call.config, call.cni_args, call.environment.ifname
+    conf = _over(read_conf(call.config, TuningConf), call.cni_args)
+    ifname = call.environment.ifname
+    # args.cni comes before the runtime's, that before CNI_ARGS, and the configuration last
     mac = (
-        for_cni.text("mac")
+        call.cni_args.text("mac")
         or call.runtime.text("mac")
         or call.environment.args.get("MAC", "")
-        or config.text("mac")
+        or conf.mac
     )
     sysctls: dict[str, str] = {}
     for key, value in _sysctls(call).items():
@@ -125,30 +123,33 @@ def _tuning(call: Call) -> Tuning:
         if path in sysctls:
             raise _twice(key)
         sysctls[path] = value
-    promisc, allmulti = (for_cni if key in for_cni else config for key in ("promisc", "allmulti"))
-    queue = _number(call, "txQLen")
     return Tuning(
         ifname=ifname,
         sysctls=sysctls,
         mac=Mac(mac) if mac else None,
-        mtu=_number(call, "mtu") or 0,
-        promisc=promisc.boolean("promisc"),
-        allmulti=allmulti.boolean("allmulti") if "allmulti" in allmulti else None,
-        tx_queue_length=queue,
+        mtu=_number("mtu", conf.mtu),
+        promisc=conf.promisc,
+        allmulti=conf.allmulti,
+        tx_queue_length=None if conf.tx_q_len is None else _number("txQLen", conf.tx_q_len),
         data_dir=_data_dir(call),
     )
 
 
-def _number(call: Call, key: str) -> int | None:
-    source = call.cni_args if key in call.cni_args else call.config
-    value = source.integer(key) if key in source else None
-    if value is not None and not 0 <= value <= _NUMBER_MAX:
+def _over(conf: TuningConf, args: Folded) -> TuningConf:
+    """Put what ``args.cni`` says in place of the configuration's values."""
+    given = read_conf(args, TuningConf)
+    said = (field for field in msgspec.structs.fields(TuningConf) if field.encode_name in args)
+    return msgspec.structs.replace(conf, **{field.name: getattr(given, field.name) for field in said})
+
+
+def _number(key: str, value: int) -> int:
+    if not 0 <= value <= _NUMBER_MAX:
         raise CniError(INVALID_CONFIG, f"$.{key}: {value} is not a number from 0 to {_NUMBER_MAX}")
     return value
 
 
 def _data_dir(call: Call) -> str:
-    directory = call.config.text("dataDir") or _DATA_DIR
+    directory = read_conf(call.config, TuningConf).data_dir or TuningConf().data_dir
     if not directory.startswith("/") or "\0" in directory:
         raise CniError(INVALID_CONFIG, f"$.dataDir: {directory!r} is not an absolute path")
     return directory
@@ -168,6 +169,8 @@ class _Pairs(list[tuple[str, Any]]):
 
 def _refuse_duplicates(stdin: bytes) -> None:
     """Raise code 7 where a key is written twice: a decoder would take one of them without a word."""
+    import json  # few configurations come this far, and it is a while to import
+
     try:
         document = json.loads(stdin, object_pairs_hook=_Pairs) if stdin else []
     except (ValueError, RecursionError) as exc:

@@ -108,6 +108,15 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(lease for lease in (self.v4, self.v6) if lease is not None)
 
     @property
+    def lease_ends(self) -> float | None:
+        """Wall-clock time when the first of them ends, None where none does."""
+        return min((lease.expires_at for lease in self.leases if lease.expires_at is not None), default=None)
+
+    def is_over(self, now: float) -> bool:
+        """Say whether one has run out at `now`, and nobody renewed it."""
+        return self.lease_ends is not None and self.lease_ends < now
+
+    @property
     def attachment(self) -> Attachment:
         """The leases as the result of an IPAM plugin: without an interface, all routes named, the default ones too.
 

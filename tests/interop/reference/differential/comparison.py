@@ -13,6 +13,8 @@ from typing import Any
 from differential.case import Case
 
 _ABSENT = "(absent)"
+_THERE = "(there)"
+_LINK = re.compile(r"^(?P<place>[^/]+)/link (?P<name>[^/]+)/mtu$")
 _ROW = re.compile(r"^\| (?P<plugin>[^|]+) \| (?P<what>`[^|]*`) \| (?P<why>[^|]+) \|$")
 
 
@@ -75,14 +77,36 @@ def compare(
 
 def _differences(go: Any, ours: Any) -> Iterable[Difference]:
     for (step, left), (_, right) in zip(go, ours, strict=True):
+        mine, theirs = _links(right), _links(left)
+        for place, name in sorted(mine ^ theirs):
+            there = [_THERE if (place, name) in links else _ABSENT for links in (theirs, mine)]
+            yield Difference(f"{step}/{place}/link {name}", *there)
+        apart = left["failed"] != right["failed"]  # then one has a result alone, which says nothing more
         for path in sorted(left.keys() | right.keys()):
+            if apart and path.startswith("result/"):
+                continue
             one, other = left.get(path, _ABSENT), right.get(path, _ABSENT)
-            if one != other:
+            if one != other and not any(_is_of(path, place, name) for place, name in mine ^ theirs):
                 yield Difference(f"{step}/{path}", one, other)
 
 
+def _links(table: dict[str, Any]) -> set[tuple[str, str]]:
+    """Give the links that a table has: their places and names."""
+    found = (_LINK.match(path) for path in table)
+    return {(link["place"], link["name"]) for link in found if link}
+
+
+def _is_of(path: str, place: str, name: str) -> bool:
+    """Say whether a fact goes with a link: what is said of a link that one side has alone is no other difference."""
+    here, _, fact = path.partition("/")
+    return (
+        here == place
+        and re.search(rf"(^(link|address|qdisc|filter) |/|dev ){re.escape(name)}(/| |$)", fact) is not None
+    )
+
+
 def _shown(value: Any) -> str:
-    return value if value == _ABSENT else json.dumps(value)
+    return value if value in (_ABSENT, _THERE) else json.dumps(value)
 
 
 def read_allowed(page: Path) -> list[Allowed]:

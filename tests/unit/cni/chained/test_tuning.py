@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dovetail.cni.plugins.tuning import TuningPlugin
+from dovetail.kernel.protocol import LinkSpec
 
 VERSIONS = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 MAC = "02:00:00:00:00:99"
@@ -423,3 +424,23 @@ def test_gc_takes_back_what_the_runtime_does_not_have(chain: Any, valid: Any, le
 def test_status_refuses_a_configuration_that_add_would_refuse(chain: Any) -> None:
     assert chain.call("STATUS", tuning(chain, mtu=1400)) == (0, None)
     assert chain.call("STATUS", tuning(chain, mtu=-1))[1]["code"] == 7
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_add_in_another_namespace_leaves_that_alone_with_what_was_forgotten(
+    chain: Any, *, is_there: bool
+) -> None:
+    config = tuning(chain, mtu=1400)
+    chain.call("ADD", config)
+    other = "/run/netns/c1-again"
+    with chain.kernel.create_netns(other) as netns:
+        chain.kernel.add_veth(LinkSpec("veth2"), LinkSpec("eth0", mtu=1300, netns=netns))
+    if not is_there:
+        chain.kernel.delete_netns("/run/netns/c1")
+    chain.commands()
+
+    assert chain.call("ADD", config, netns=other)[0] == 0
+
+    again = "ip -n c1-again link set dev eth0 mtu 1400"
+    assert chain.commands() == ([f"{IP} mtu 1500", again] if is_there else [again])
+    assert json.loads(backup(chain).read_text()) == {"mtu": 1300}

@@ -26,7 +26,7 @@ def test_each_address_needs_a_gateway(plugins: Any) -> None:
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
-        ({"mtu": -1}, "invalid MTU -1, must be [0, 65535]"),
+        ({"mtu": -1}, "invalid MTU -1, must be [68, 65535]"),
         ({"mtu": 70000}, "invalid MTU 70000"),
         ({"mtu": "large"}, "$.mtu: expected a whole number"),
         ({"hostInterfaceName": "a b"}, "$.hostInterfaceName: 'a b' is not a valid interface name"),
