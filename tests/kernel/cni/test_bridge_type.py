@@ -330,3 +330,27 @@ def test_an_add_without_ipv6_is_quick_and_one_with_it_as_quick(node: Any) -> Non
         took[len(subnets)] = time.monotonic() - begun
     addresses = node.host.ip("addr", "show", "eth0", netns=node.inside("c1"))[0]["addr_info"]
     assert all("tentative" not in a for a in addresses if a["scope"] == "global"), took
+
+
+@pytest.mark.parametrize("taken", [False, True])
+def test_enabledad_looks_for_another_owner_of_the_address(node: Any, taken: bool) -> None:
+    ipam = {"type": "static", "addresses": [{"address": "fd50::7/64"}]}
+    chain = node.chain({**L2, "ipam": ipam, "enabledad": True})
+    if taken:
+        node.add(node.chain({**L2, "ipam": ipam}, name="first"), "c1")
+    before = node.state("c2")
+
+    if taken:
+        assert node.refused(lambda: node.add(chain, "c2")).code == 101
+        assert node.state("c2") == before
+        return
+    node.add(chain, "c2")
+
+    address = next(
+        a
+        for a in node.host.ip("addr", "show", "eth0", netns=node.inside("c2"))[0]["addr_info"]
+        if a["scope"] == "global"
+    )
+    assert "nodad" not in address
+    assert "tentative" not in address
+    node.check(chain, "c2")

@@ -146,7 +146,7 @@ class InterfacePlugin(Plugin):
         Those that were asked for by the interface are given back by it, before it goes.
         """
         parts = self.engine.parts
-        by_interface = asks_by_interface(call.config.object("ipam").text("type"))
+        by_interface = _is_by_interface(call)
         with parts.alone(call.owner), ExitStack() as both:  # the second is done whatever becomes of the first
             if not by_interface:
                 both.callback(self._give_back, call, netns)
@@ -216,7 +216,7 @@ class InterfacePlugin(Plugin):
         """Take away what the runtime does not have any more, and have the IPAM plugin do so too."""
         if call.valid is None:
             return
-        by_interface = asks_by_interface(call.config.object("ipam").text("type"))
+        by_interface = _is_by_interface(call)
         with ExitStack() as both:
             if not by_interface:
                 both.callback(self._collect_addresses, call)
@@ -256,6 +256,14 @@ class InterfacePlugin(Plugin):
         if self.needs_addresses and call.environment.command != "DEL":
             raise CniError(INVALID_CONFIG, "$.ipam.type: missing", f"{self.kind} needs an IPAM plugin")
         return None
+
+
+def _is_by_interface(call: Call) -> bool:
+    """Say so of an IPAM plugin for DEL and GC, which make do with an ``ipam`` that cannot be read."""
+    try:
+        return asks_by_interface(call.config.object("ipam").text("type"))
+    except CniError:
+        return False
 
 
 def by_gateways(routes: Iterable[Route], ips: Iterable[IP]) -> tuple[Route, ...]:

@@ -16,15 +16,16 @@ class LoopbackPlugin(Plugin):
 
     def add(self, call: Call, netns: Netns) -> Result:
         """Bring it up, and say the addresses that the kernel gives it; in a chain, hand the result on."""
+        previous, dns = call.prev_result, call.dns  # read before anything changes
         with self.engine.kernel.inside(netns) as inner:
             inner.set_link(_LO, up=True)
             addresses = [address for _, address in inner.addresses(_LO)]
-        if call.prev_result is not None:
-            return call.prev_result
+        if previous is not None:
+            return previous
         return Result(
             interfaces=(Interface(name=_LO, mac="00:00:00:00:00:00", sandbox=call.environment.netns),),
             ips=tuple(IP(address=address, interface=0) for address in addresses),
-            dns=call.dns,
+            dns=dns,
         )
 
     def delete(self, call: Call, netns: Netns | None) -> None:
