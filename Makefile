@@ -1,5 +1,5 @@
 # `make demo` and `make test` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
-.PHONY: setup demo test check lint docs unit kernel interop soak bench wheel plugin clean
+.PHONY: setup demo test check lint docs unit kernel interop differential soak bench wheel plugin clean
 
 PYTEST = .venv/bin/python -m pytest
 BUNDLE = $(if $(filter 0,$(shell id -u)),plugin)  # without root neither is it built nor its tests run
@@ -38,6 +38,10 @@ kernel: setup
 
 interop: setup $(BUNDLE)
 	scripts/run-tests tests/interop
+
+# All cases of the comparison with Go's CNI plugins (`make test` runs a sample), and whether each listed difference is there.
+differential: setup
+	DIFFERENTIAL=all scripts/run-tests tests/interop/reference
 
 # The long forms of what `make test` does shortly: 200 docker runs in a row and 50 at once, 100 containers and 100 pods
 # on a directory of plugins 16 at a time, then random operations with kill -9 among them: MINUTES=20 of them, from SEED

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 
 import pytest
 
 from differential.case import VERSIONS, Case
 from differential.cases import CASES, KEYS
+from differential.sample import keys_of, sample
 
 LOWEST = {"vrf": "0.3.1", "firewall": "0.4.0", "bandwidth": "0.3.0"}  # as VERSION of Debian's 1.1.1 says
 
 
 def cases_of(plugin: str) -> list[Case]:
     return [case for case in CASES if case.plugin == plugin]
-
-
-def keys_of(case: Case) -> set[str]:
-    """Give the keys that reach the plugin, capabilities as the runtime config that they become."""
-    text = json.dumps([case.chain, case.capabilities, case.capabilities_of])
-    found = set(re.findall(r'"([A-Za-z0-9]+)":', text))
-    return found | ({"runtimeConfig"} if case.capabilities or case.capabilities_of else set())
 
 
 def test_each_case_has_a_name_of_its_own() -> None:
@@ -39,6 +32,16 @@ def test_each_key_is_in_a_case(plugin: str) -> None:
     used = {key for case in cases_of(plugin) for key in keys_of(case)}
 
     assert set(KEYS[plugin]) - used == set()
+
+
+def test_the_sample_has_each_key_and_is_small() -> None:
+    chosen = sample(CASES, KEYS)
+
+    assert {(case.plugin, key) for case in chosen for key in keys_of(case)} >= {
+        (plugin, key) for plugin, keys in KEYS.items() for key in keys
+    }
+    assert {case.plugin for case in chosen} == {case.plugin for case in CASES}
+    assert len(chosen) < len(CASES) / 5
 
 
 @pytest.mark.parametrize("plugin", KEYS)

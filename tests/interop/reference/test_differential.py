@@ -1,7 +1,11 @@
-"""Every configuration leaves with our plugins what it leaves with Go's, or the page of differences says why not."""
+"""Every configuration leaves with our plugins what it leaves with Go's, or the page of differences says why not.
+
+A sample of the cases; all of them, and whether each row of the page is needed, with DIFFERENTIAL=all.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,16 +14,19 @@ from typing import Any
 import pytest
 
 from differential.case import Case
-from differential.cases import CASES
+from differential.cases import CASES, KEYS
 from differential.comparison import Allowed, compare, read_allowed
 from differential.hosts import GO, OURS, TwinHosts
+from differential.sample import sample
 from dovetail.cni.plugins import PLUGINS
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "cni-differences.md"
+WHOLE = os.environ.get("DIFFERENTIAL") == "all"
+CHOSEN = CASES if WHOLE else sample(CASES, KEYS)
 EXAMPLES = [
-    next(case for case in CASES if case.plugin == plugin) for plugin in {case.plugin: 0 for case in CASES}
+    next(case for case in CHOSEN if case.plugin == plugin) for plugin in (KEYS if WHOLE else ["bridge"])
 ]
 
 
@@ -42,10 +49,11 @@ class Table:
 
 @pytest.fixture(scope="module")
 def table() -> Iterator[Table]:
-    """The table; a row that is not needed any more fails the run."""
+    """The table; a row that is not needed any more fails the whole run."""
     rows = Table()
     yield rows
-    assert rows.unneeded() == [], f"{PAGE.name} explains what is not there"
+    if WHOLE:
+        assert rows.unneeded() == [], f"{PAGE.name} explains what is not there"
 
 
 def skip_without(twins: TwinHosts, case: Case) -> None:
@@ -80,7 +88,7 @@ def test_what_differs_is_seen_where_it_is(twins: TwinHosts) -> None:
     assert "ADD c1/c1/sysctl net/ipv6/conf/eth0/mtu" in found
 
 
-@pytest.mark.parametrize("case", CASES, ids=str)
+@pytest.mark.parametrize("case", CHOSEN, ids=str)
 def test_ours_leave_what_go_s_leave(twins: TwinHosts, table: Table, case: Case) -> None:
     if case.plugin not in PLUGINS:
         pytest.skip(f"dovetail has no plugin {case.plugin} yet")

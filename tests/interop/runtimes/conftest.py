@@ -11,6 +11,7 @@ import pytest
 
 from cri import Containerd, need_containerd
 from dovetail.cni.plugins import PLUGINS
+from long_form import ways
 
 GO = Path("/usr/lib/cni")
 # what podman writes into its configuration, and what a cluster's has
@@ -66,7 +67,7 @@ def make_directory(request: pytest.FixtureRequest, private_host: Any) -> Callabl
     return make
 
 
-@pytest.fixture(params=["go", "ours", "ours with a daemon"])
+@pytest.fixture(params=ways(["ours with a daemon"], only_long=["go", "ours"]))
 def directory(request: pytest.FixtureRequest, make_directory: Callable[..., Directory]) -> Directory:
     """A directory that has all plugins of the chains."""
     return make_directory(request.param)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from long_form import LONG
+
 pytestmark = [pytest.mark.root, pytest.mark.interop]
 
 # the long form is of `make soak`
-COUNT, AT_ONCE = (100, 16) if os.environ.get("SOAK_MINUTES") else (10, 4)
+COUNT, AT_ONCE = (100, 16) if LONG else (10, 4)
 RATES = {"kubernetes.io/ingress-bandwidth": "8M", "kubernetes.io/egress-bandwidth": "4M"}
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from long_form import LONG, ways
 from node import Node
 
 pytestmark = [pytest.mark.root, pytest.mark.interop]
@@ -24,7 +25,7 @@ BANDWIDTH = {"type": "bandwidth", "ingressRate": 80_000_000, "ingressBurst": 8_0
 WHOLE = [{**BRIDGE, "ipMasq": True}, PORTMAP, BANDWIDTH, FIREWALL, TUNING]
 
 
-@pytest.fixture(params=["go", "ours", "ours with a daemon"])
+@pytest.fixture(params=ways(["ours"], only_long=["go", "ours with a daemon"]))
 def make_node(request: Any, private_host: Any, make_directory: Callable[..., Any]) -> Callable[..., Node]:
     """Give what makes a node with a chain; IPv6 reaches the world outside too."""
 
@@ -158,7 +159,7 @@ def test_a_frame_with_another_source_is_dropped(make_node: Any) -> None:
 
 
 @pytest.mark.cni(25)
-@pytest.mark.parametrize("way", ["ours", "ours with a daemon"])
+@pytest.mark.parametrize("way", ways(["ours with a daemon"], only_long=["ours"]))
 def test_many_come_and_go_at_once_on_a_fresh_host(
     private_host: Any, make_directory: Callable[..., Any], way: str
 ) -> None:
@@ -183,8 +184,8 @@ PARTS |= {"all but the main plugin": {plugin["type"] for plugin in WHOLE[1:]}}
 
 
 @pytest.mark.cni(55)
-@pytest.mark.parametrize("ours", PARTS)
-@pytest.mark.parametrize("way", ["go", "ours", "ours with a daemon"])
+@pytest.mark.parametrize("ours", PARTS if LONG else ["the main plugin", "the address manager", "portmap"])
+@pytest.mark.parametrize("way", ways(["ours with a daemon"], only_long=["go", "ours"]))
 def test_a_chain_is_of_both(
     private_host: Any, make_directory: Callable[..., Any], way: str, ours: str
 ) -> None:

@@ -216,3 +216,14 @@ def test_ipam_that_cannot_be_leaves_nothing(node: Any, ipam: dict[str, Any]) -> 
 
     assert error.code in {5, 7}
     assert node.state("c1") == before
+
+
+@pytest.mark.parametrize("address", ["10.99.0.1/24", "fd99::1/64"])
+def test_loopback_refuses_an_lo_with_an_address_of_another_network(node: Any, address: str) -> None:
+    conflist = node.chain({"type": "loopback"})
+    node.add(conflist, ifname="lo")
+    node.host.run("ip", "-n", node.inside("c1").rpartition("/")[2], "addr", "add", address, "dev", "lo")
+
+    error = node.refused(lambda: node.add(conflist, ifname="lo"))
+
+    assert (error.code, address.partition("/")[0] in error.message) == (7, True)

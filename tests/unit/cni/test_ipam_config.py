@@ -369,6 +369,16 @@ def test_static_refuses_an_address_twice_and_others_of_the_runtime_with_their_pl
     assert refusal(lambda: static(None)) == (7, "IPAM config missing 'ipam' key")
 
 
+def test_static_takes_any_gateway_for_an_address_without_one() -> None:
+    config = static({"addresses": [{"address": "10.0.0.5/24"}]})
+    filled_in = Allocated(address=ip_interface("10.0.0.5/24"), gateway=ip_address("10.0.0.1"))
+
+    assert static_differences(config, [filled_in]) == []
+    assert static_differences(config, []) == [
+        "static: Failed to match addr 10.0.0.5/24 with gateway none in prevResult"
+    ]
+
+
 def test_static_says_which_address_a_result_has_not() -> None:
     config = static(FIVE)
     same = Allocated(address=ip_interface("10.0.0.5/24"), gateway=ip_address("10.0.0.1"))

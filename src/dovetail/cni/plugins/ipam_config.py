@@ -110,11 +110,14 @@ def read_static(config: Folded, *, version: str, args: Mapping[str, str]) -> Sta
 
 
 def static_differences(config: StaticConfig, found: Sequence[Allocated]) -> list[str]:
-    """Say which configured addresses are not among those of a result with the same gateway (CHECK)."""
+    """Say which configured addresses are not among those of a result (CHECK).
+
+    The gateway is to be the same where the configuration has one; the main plugin may have given one to the rest.
+    """
     return [
         f"static: Failed to match addr {one.address} with gateway {one.gateway or 'none'} in prevResult"
         for one in config.addresses
-        if one not in found
+        if not any(one.address == other.address and one.gateway in {None, other.gateway} for other in found)
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dovetail.cni.errors import INVALID_CONFIG, CniError
 from dovetail.cni.plugins.call import Call, Plugin, refuse
 from dovetail.cni.spec.result import IP, Interface, Result
 from dovetail.kernel.protocol import Netns
@@ -15,11 +16,24 @@ class LoopbackPlugin(Plugin):
     """Keeps no part: there is one loopback interface, and it goes with its namespace."""
 
     def add(self, call: Call, netns: Netns) -> Result:
-        """Bring it up, and say the addresses that the kernel gives it; in a chain, hand the result on."""
+        """Bring it up, and say the addresses that the kernel gives it; in a chain, hand the result on.
+
+        Raises:
+            CniError: it has an address that is not of the host itself, as the reference plugin refuses it.
+        """
         previous, dns = call.prev_result, call.dns  # read before anything changes
         with self.engine.kernel.inside(netns) as inner:
+            before = inner.link(_LO)
             inner.set_link(_LO, up=True)
             addresses = [address for _, address in inner.addresses(_LO)]
+            for address in addresses:
+                if not address.ip.is_loopback:
+                    inner.set_link(_LO, up=before is not None and before.up)
+                    raise CniError(
+                        INVALID_CONFIG,
+                        f"loopback interface found with non-loopback address {address.ip}",
+                        "remove it from lo of the sandbox, or give it to another interface",
+                    )
         if previous is not None:
             return previous
         return Result(

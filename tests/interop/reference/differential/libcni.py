@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -47,9 +48,15 @@ class Runtime:
     Spec, "Section 2: Execution Protocol" and "Section 3: Execution of Network Configurations".
     """
 
-    def __init__(self, *path: str) -> None:
+    def __init__(self, *path: str, enter: Callable[..., list[str]] = list) -> None:
+        """`enter` gives the command line that runs a command on the runtime's host, this one by default."""
         self._path = path
+        self._enter = enter
         self._results: dict[tuple[str, str, str], Any] = {}  # the final results of ADDs, as libcni's cache
+
+    def switch(self, *path: str) -> None:
+        """Look for plugins elsewhere from now on; what is attached stays so."""
+        self._path = path
 
     def add(self, conflist: dict[str, Any], attachment: Attachment) -> Any:
         """Execute ADD in order; a failure stops the chain, and the runtime owes a DEL."""
@@ -133,7 +140,7 @@ class Runtime:
             "CNI_PATH": ":".join(self._path),
         }
         done = subprocess.run(
-            [self._find(plugin["type"])],
+            self._enter((self._find(plugin["type"]),)),
             input=json.dumps(document),
             capture_output=True,
             text=True,
