@@ -47,7 +47,7 @@ differential: setup
 # on a directory of plugins 16 at a time, then random operations with kill -9 among them: MINUTES=20 of them, from SEED
 # (a number; it is printed).
 soak: setup
-	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak tests/interop/runtimes
+	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak tests/interop/runtimes tests/kernel/cni/test_crash.py
 	FUZZ=50000 scripts/run-tests tests/property/test_plugin_socket.py
 
 # Times against Debian's Go plugins and the kernel's own floor, of each CNI plugin beside Go's, and of Docker on dovetail and on its
