@@ -52,14 +52,14 @@ def ensure(kernel: Kernel, detail: BridgePort, store_id: str, undo: ExitStack) -
     found = [_interface(there)]
     if detail.vlan and detail.gateways:
         found.append(_interface(_ensure_gateway_link(kernel, detail, undo)))
-    if detail.gateways:
-        _give_addresses(kernel, detail, undo)
+    if detail.gateways and _give_addresses(kernel, detail, undo) and not detail.vlan:
+        _keep_mac(kernel, there)
     return tuple(found)
 
 
 def _make(kernel: Kernel, detail: BridgePort, store_id: str, undo: ExitStack) -> Link:
     name = detail.bridge
-    mac = Mac.derived(f"bridge/{name}")  # one that is set does not change with the ports
+    mac = _mac(name)  # one that is set does not change with the ports
     alias = (
         link_alias(store_id, _ALIAS, link_id(name)) if detail.remove_bridge else ""
     )  # else there is no telling whose it is
@@ -86,7 +86,7 @@ def _ensure_gateway_link(kernel: Kernel, detail: BridgePort, undo: ExitStack) ->
         port = _gateway_port(detail)
         end = LinkSpec(port, mtu=detail.mtu, master=detail.bridge, up=True)
         try:
-            kernel.add_veth(end, LinkSpec(name, mac=Mac.derived(f"bridge/{name}"), mtu=detail.mtu, up=True))
+            kernel.add_veth(end, LinkSpec(name, mac=_mac(name), mtu=detail.mtu, up=True))
         except AlreadyExists:
             pass
         else:
@@ -122,7 +122,20 @@ def _vlans(detail: BridgePort, *, trunk: bool) -> list[VlanRange]:
     return tagged + native if detail.vlan or trunk else tagged
 
 
-def _give_addresses(kernel: Kernel, detail: BridgePort, undo: ExitStack) -> None:
+def _keep_mac(kernel: Kernel, bridge: Link) -> None:
+    """Set the MAC address that a bridge of others has: one that is not set is the lowest of the ports', which come and go."""
+    mac = _interface(bridge).mac
+    if mac is not None and mac != _mac(bridge.name):
+        kernel.set_link(bridge.name, mac=mac)
+
+
+def _mac(name: str) -> Mac:
+    return Mac.derived(f"bridge/{name}")
+
+
+def _give_addresses(kernel: Kernel, detail: BridgePort, undo: ExitStack) -> bool:
+    """Say whether it gave one that was not there."""
+    given = False
     link = detail.gateway_link
     present = [address for _, address in kernel.addresses(link)]
     for gateway in detail.gateways:
@@ -145,6 +158,8 @@ def _give_addresses(kernel: Kernel, detail: BridgePort, undo: ExitStack) -> None
         except AlreadyExists:
             continue
         undo.callback(_forgiving, kernel.delete_address, link, gateway)
+        given = True
+    return given
 
 
 def _clash(present: IPInterface, wanted: IPInterface) -> bool:
@@ -155,9 +170,9 @@ def _clash(present: IPInterface, wanted: IPInterface) -> bool:
 
 
 def with_macs(kernel: Kernel, interfaces: tuple[HostInterface, ...]) -> tuple[HostInterface, ...]:
-    """Give `interfaces` with the MAC addresses that they have by now: a bridge without ports may have none."""
+    """Give `interfaces` with the MAC addresses that they have by now: a bridge of others may have a port's."""
     return tuple(
-        one if one.mac is not None or (link := kernel.link(one.name)) is None else _interface(link)
+        one if one.mac == _mac(one.name) or (link := kernel.link(one.name)) is None else _interface(link)
         for one in interfaces
     )
 

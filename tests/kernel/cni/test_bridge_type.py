@@ -68,6 +68,31 @@ def test_two_containers_reach_each_other(node: Any) -> None:
     assert all(node.pings(node.inside("c1"), address) for address in node.addresses("c2"))
 
 
+@pytest.mark.parametrize("gateway", [False, True])
+def test_the_result_has_the_mac_that_a_bridge_of_others_comes_to(node: Any, gateway: bool) -> None:
+    node.host.run("ip", "link", "add", "br0", "type", "bridge")
+    chain = node.chain(node.bridge(isGateway=gateway, isDefaultGateway=gateway))
+
+    result = node.add(chain)
+
+    assert result["interfaces"][0]["mac"] == node.host.links()["br0"]["address"]
+
+
+def test_the_mac_of_a_bridge_of_others_with_the_gateway_s_address_stays(node: Any) -> None:
+    node.host.run("ip", "link", "add", "br0", "type", "bridge")
+    node.add(node.chain(node.bridge()))
+    before = node.host.links()["br0"]["address"]
+
+    node.host.run(
+        "ip", "link", "add", "low", "address", "02:00:00:00:00:01", "type", "veth", "peer", "name", "peer"
+    )
+    node.host.run("ip", "link", "set", "low", "master", "br0", "up")
+
+    after = node.host.links()["br0"]["address"]
+    node.host.run("ip", "link", "del", "low")
+    assert after == before
+
+
 @pytest.mark.parametrize("force", [False, True])
 @pytest.mark.cni(32)
 def test_another_address_of_the_bridge_is_kept_unless_force_address_says_otherwise(
