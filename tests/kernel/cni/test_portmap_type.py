@@ -223,6 +223,15 @@ def test_a_mapping_that_cannot_be_is_refused(node: Any, wrong: Any) -> None:
     assert node.state("c1")["elements"] == before["elements"] == set()
 
 
+def test_a_bit_and_a_chain_of_ones_own_do_not_go_together(node: Any) -> None:
+    conflist = chain(node, backend="iptables", markMasqBit=5, externalSetMarkChain="KUBE-MARK-MASQ")
+
+    error = node.refused(lambda: node.add(conflist, portMappings=[mapping(8081, 81)]))
+
+    assert (error.plugin, error.code, "externalSetMarkChain" in error.message) == ("portmap", 7, True)
+    assert "markMasqBit" in error.message
+
+
 def test_no_mappings_are_no_part(node: Any) -> None:
     result = node.add(chain(node), portMappings=[{"hostPort": 0, "containerPort": 80}])
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 import msgspec
 
 from dovetail.cni.conf import Conf, read_conf
-from dovetail.cni.errors import UNSUPPORTED_FIELD, CniError
+from dovetail.cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from dovetail.cni.plugins.call import Call
 from dovetail.cni.plugins.chained_plugin import ChainedPlugin
 from dovetail.cni.port_mappings import read_port_mappings
@@ -50,6 +50,9 @@ class PortmapPlugin(ChainedPlugin):
         if not ports:
             return None
         conf = read_conf(call.config, PortmapConf)
+        if conf.external_set_mark_chain and "markMasqBit" in call.config:
+            text = "$.externalSetMarkChain: it sets the mark, so $.markMasqBit says nothing"
+            raise CniError(INVALID_CONFIG, text, "leave one of them out")
         return PublishedPorts(
             ports=ports,
             addresses=_first_of_each_family(result.addresses_of(call.environment.ifname)),
