@@ -143,13 +143,26 @@ def test_what_is_sent_and_received_is_held_to_its_rate(node: Any) -> None:
 
 @either_way
 def test_rates_may_come_from_the_runtime(node: Any) -> None:
-    plugin = {"type": "bandwidth", "capabilities": {"bandwidth": True}, "ingressRate": 8, "ingressBurst": 8}
+    plugin = {"type": "bandwidth", "capabilities": {"bandwidth": True}}
     chain = node.chain(node.bridge("10.50.0.0/24"), plugin)
 
     node.add(chain, bandwidth={"IngressRate": 8_000_000, "IngressBurst": 800_000})
 
     assert "rate 8Mbit" in node.host.run("tc", "qdisc", "show")
     node.runtime.check(chain, node.attachment(bandwidth={"IngressRate": 8_000_000, "IngressBurst": 800_000}))
+
+
+def test_the_configurations_rates_count_where_the_runtime_gives_others(node: Any) -> None:
+    rates = {"ingressRate": 8_000_000, "ingressBurst": 800_000}
+    plugin = {"type": "bandwidth", "capabilities": {"bandwidth": True}, **rates}
+
+    node.add(
+        node.chain(node.bridge("10.50.0.0/24"), plugin),
+        bandwidth={"egressRate": 4_000_000, "egressBurst": 400_000},
+    )
+
+    assert "rate 8Mbit" in node.host.run("tc", "qdisc", "show")
+    assert "rate 4Mbit" not in node.host.run("tc", "qdisc", "show")
 
 
 def test_no_rates_are_no_part(node: Any) -> None:

@@ -17,6 +17,9 @@ from dovetail.model.shaped import Shaped
 __all__ = ["BandwidthPlugin"]
 
 
+_RATES = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
+
+
 class BandwidthConf(Conf, frozen=True, kw_only=True):
     """The keys of ``bandwidth``, and of the capability of that name."""
 
@@ -31,7 +34,7 @@ class BandwidthPlugin(ChainedPlugin):
 
     kind = "bandwidth"
     conf = BandwidthConf
-    capabilities: ClassVar = {"bandwidth": "the same keys, in place of the configuration's"}
+    capabilities: ClassVar = {"bandwidth": "the same keys, where the configuration has none of them"}
 
     def read(self, call: Call) -> None:
         """Refuse rates without bursts, and what the kernel cannot count."""
@@ -56,10 +59,9 @@ class BandwidthPlugin(ChainedPlugin):
 
 
 def _bandwidth(call: Call) -> Bandwidth:
-    where = "$.runtimeConfig.bandwidth"
-    conf = read_conf(call.runtime.object("bandwidth"), BandwidthConf)
-    if conf == BandwidthConf():
-        conf, where = read_conf(call.config, BandwidthConf), "$"
+    conf, where = read_conf(call.config, BandwidthConf), "$"
+    if not any(key in call.config for key in _RATES):
+        conf, where = read_conf(call.runtime.object("bandwidth"), BandwidthConf), "$.runtimeConfig.bandwidth"
     return parse_bandwidth(
         ingress_rate=conf.ingress_rate,
         ingress_burst=conf.ingress_burst,
