@@ -50,9 +50,8 @@ soak: setup
 	SOAK_MINUTES=$(or $(MINUTES),20) SOAK_SEED=$(SEED) scripts/run-tests tests/interop/soak tests/interop/runtimes tests/kernel/cni/test_crash.py
 	FUZZ=50000 scripts/run-tests tests/property/test_plugin_socket.py
 
-# Times against Debian's Go plugins and the kernel's own floor, of each CNI plugin beside Go's, and of Docker on dovetail and on its
-# own bridge driver;
-# BENCH="--json FILE", PLUGINS_BENCH and DOCKER_BENCH="--json FILE" keep the numbers.
+# Times against Debian's Go plugins and the kernel's own floor, of each CNI plugin beside Go's, and of Docker on dovetail and
+# on its own bridge driver; BENCH="--json FILE", PLUGINS_BENCH and DOCKER_BENCH keep the numbers.
 bench: setup
 	.venv/bin/python bench/run.py $(BENCH)
 	.venv/bin/python bench/plugins.py $(PLUGINS_BENCH)

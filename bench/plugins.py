@@ -7,6 +7,7 @@ ADD, CHECK and DEL one at a time, and at 16 places at once (the time until the l
 what ADD number 10,000 costs beside number 10. Everything happens in a private host, which ends with the run. Needs root.
 
 usage: bench/plugins.py [--repeats N] [--turn N] [--check] [--json FILE]
+       bench/plugins.py --only CASE …   prints one case and nothing of the goals
 """
 
 from __future__ import annotations
@@ -55,13 +56,14 @@ def main() -> int:
     parser.add_argument("--turn", type=int, default=4, help="in a row before another's turn (default: 4)")
     parser.add_argument("--check", action="store_true", help="exit with 1 where a goal is not reached")
     parser.add_argument("--json", metavar="FILE", help="write all numbers there, in milliseconds")
+    parser.add_argument("--only", metavar="CASE", action="append", help="a case, as the table names it")
     arguments = parser.parse_args()
     if os.geteuid() != 0:
         sys.stderr.write("bench: needs root, as it makes links and namespaces (in a private host)\n")
         return 1
     if INSIDE not in os.environ:
         return enter_private_host()
-    result = measure(arguments.repeats, max(arguments.turn, 1))
+    result = measure(arguments.repeats, max(arguments.turn, 1), only=arguments.only)
     sys.stdout.write(render(result))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
@@ -103,16 +105,20 @@ class Asked:
             pass  # the end of its standard input is what it waits for
 
 
-def measure(repeats: int, turn: int) -> dict[str, Any]:
-    """Start the four ways, run everything interleaved, and give medians and what they say of the goals."""
+def measure(repeats: int, turn: int, *, only: list[str] | None = None) -> dict[str, Any]:
+    """Start the four ways, run everything interleaved, and give medians and what they say of the goals.
+
+    only: the cases, without what else there is.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dovetail-bench-")))
         workers = {way: Asked(way, directory / way, stack) for way in WAYS}
-        names = [case.name for case in all_cases(directory)]
+        names = only or [case.name for case in all_cases(directory)]
         chance = random.Random(1)
         times = run_interleaved(workers, names, repeats, turn, chance)
-        pods = run_pods(workers, min(repeats, PODS_ROUNDS), chance)
-        growing = {str(number): Asked("process", directory / str(number), stack) for number in NUMBERS}
+        pods = run_pods(workers, 0 if only else min(repeats, PODS_ROUNDS), chance)
+        numbers = () if only else NUMBERS
+        growing = {str(number): Asked("process", directory / str(number), stack) for number in numbers}
         growth = run_growth(growing, repeats, turn, chance)
     medians: Medians = {
         name: {
@@ -125,7 +131,7 @@ def measure(repeats: int, turn: int) -> dict[str, Any]:
         }
         for name in names
     }
-    pods_ms = {way: _ms(values) for way, values in pods.items()}
+    pods_ms = {way: _ms(values) for way, values in pods.items() if values}
     growth_ms = {
         number: {verb: _ms(values) for verb, values in found.items()} for number, found in growth.items()
     }
@@ -141,7 +147,7 @@ def measure(repeats: int, turn: int) -> dict[str, Any]:
         "median_ms": medians,
         "pods": {"count": PODS, "median_ms": pods_ms},
         "growth": {"prepared": PREPARED, "median_ms": growth_ms},
-        "goals": judge(medians, pods_ms, growth_ms),
+        "goals": [] if only else judge(medians, pods_ms, growth_ms),
     }
 
 
@@ -242,6 +248,8 @@ def render(result: dict[str, Any]) -> str:
                     for way in ways
                 ]
                 lines.append(f"{name + ' ' + verb:24}" + "".join(cells))
+    if not result["goals"]:
+        return "\n".join([*lines, ""])
     pods = result["pods"]["median_ms"]
     lines += ["", f"{result['pods']['count']} pods removed at once: "]
     lines[-1] += ", ".join(f"{ways[way]} {ms:.0f}" for way, ms in pods.items())
