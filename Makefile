@@ -1,5 +1,5 @@
 # `make demo` and `make test` each do all their own set-up on a bare Debian 12 (git, make, python3, gcc).
-.PHONY: setup demo test check lint docs unit kernel interop differential soak bench wheel plugin clean
+.PHONY: setup demo test check lint docs unit kernel interop cni differential soak bench wheel plugin clean
 
 PYTEST = .venv/bin/python -m pytest
 BUNDLE = $(if $(filter 0,$(shell id -u)),plugin)  # without root neither is it built nor its tests run
@@ -38,6 +38,10 @@ kernel: setup
 
 interop: setup $(BUNDLE)
 	scripts/run-tests tests/interop
+
+# All tests of CNI's plugin types (`make test` runs two cases of each).
+cni: setup
+	scripts/run-tests tests/kernel/cni tests/kernel/interfaces tests/kernel/chained
 
 # All cases of the comparison with Go's CNI plugins (`make test` runs a sample), and whether each listed difference is there.
 differential: setup
