@@ -137,7 +137,9 @@ def test_the_old_name_may_be_taken_where_a_link_goes(host: Any, kernel: LinuxKer
 
 
 def test_a_link_whose_new_name_is_taken_stays(host: Any, kernel: LinuxKernel, box: Netns) -> None:
-    kernel.add_veth(LinkSpec("card0", up=True), LinkSpec("card1"))
+    kernel.add_veth(
+        LinkSpec("card0"), LinkSpec("card1")
+    )  # down: the state of one that is up settles a moment later
     with kernel.inside(box) as inner:
         inner.add_bridge("eth0")
     before = host.links()["card0"]

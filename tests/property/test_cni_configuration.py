@@ -24,7 +24,7 @@ from dovetail.cni.plugins.interface_plugin import InterfacePlugin
 
 pytestmark = pytest.mark.root
 
-EXAMPLES = int(os.environ.get("FUZZ", "300"))
+EXAMPLES = int(os.environ.get("FUZZ", "100"))
 HOSTILE = settings(
     max_examples=EXAMPLES,
     deadline=None,
