@@ -39,7 +39,7 @@ kernel: setup
 interop: setup $(BUNDLE)
 	scripts/run-tests tests/interop
 
-# All tests of CNI's plugin types (`make test` runs two cases of each).
+# All tests of CNI's plugin types (`make test` runs one case of each).
 cni: setup
 	scripts/run-tests tests/kernel/cni tests/kernel/interfaces tests/kernel/chained
 
