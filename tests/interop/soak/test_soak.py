@@ -408,7 +408,7 @@ class Soak:
 
         What only Docker knows to be nobody's is shown to a person and removed by `dovetail gc`; then it is gone as well.
         """
-        threading.Event().wait(max(0.0, self._last + GRACE_S + 0.5 - time.monotonic()))
+        self._wait_for_grace(self._last)
         self._note("check")
         self._restart_dovetail(self.chance.choice([signal.SIGTERM, signal.SIGKILL]))
         look = self.world.look()
@@ -418,9 +418,14 @@ class Soak:
         if look.forgotten():
             self._note(f"forgotten by Docker: {look.forgotten()}")
             self.counts["forgotten by Docker, removed by gc"] += len(look.forgotten())
+            # an endpoint that the daemon has just released leaves Docker its address, for a grace of its own
+            self._wait_for_grace(time.monotonic())
             self.dovetail.cli("gc", "--yes")
             assert self.world.look().forgotten() == []
         self.counts["checks"] += 1
+
+    def _wait_for_grace(self, since: float) -> None:
+        threading.Event().wait(max(0.0, since + GRACE_S + 0.5 - time.monotonic()))
 
     # -- the end --------------------------------------------------------------------------------------------
 
@@ -435,7 +440,7 @@ class Soak:
             self.dovetail.cli("sandbox", "rm", name)
         for name in self._look().docker_networks:
             self.docker("network", "rm", name)
-        threading.Event().wait(GRACE_S + 0.5)
+        self._wait_for_grace(time.monotonic())
         self.dovetail.cli("gc", "--yes")
         for name in self._look().networks:
             self.dovetail.cli("network", "rm", name)
