@@ -59,6 +59,15 @@ class Locks:
         finally:
             self.give_back(fd)
 
+    def is_shared(self, identifier: str) -> bool:
+        """Say whether somebody holds the lock and would share it."""
+        fd = self.take()
+        try:
+            answer = fcntl.fcntl(fd, fcntl.F_OFD_GETLK, _request(fcntl.F_WRLCK, identifier))
+        finally:
+            self.give_back(fd)
+        return bool(struct.unpack(_FLOCK, answer)[0] == fcntl.F_RDLCK)
+
     def take(self) -> int:
         """Take an open description of the file that holds no lock; `give_back` lets go what it has come to hold."""
         while self._idle:
@@ -102,14 +111,17 @@ class Locks:
     @staticmethod
     def _try(fd: int, identifier: str, *, shared: bool) -> bool:
         kind = fcntl.F_RDLCK if shared else fcntl.F_WRLCK
-        request = struct.pack(_FLOCK, kind, os.SEEK_SET, int(identifier[:15], 16), 1, 0)
         try:
-            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, request)
+            fcntl.fcntl(fd, fcntl.F_OFD_SETLK, _request(kind, identifier))
         except OSError as exc:
             if exc.errno in {errno.EAGAIN, errno.EACCES}:
                 return False
             raise
         return True
+
+
+def _request(kind: int, identifier: str) -> bytes:
+    return struct.pack(_FLOCK, kind, os.SEEK_SET, int(identifier[:15], 16), 1, 0)
 
 
 class _Held:

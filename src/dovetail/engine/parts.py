@@ -6,6 +6,7 @@ clean, so that what a crash left half made has an owner, which is asked to take 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from typing import Any, TypeVar
@@ -46,6 +47,7 @@ from dovetail.model.port import PortMapping
 __all__ = ["Parts"]
 
 D = TypeVar("D")
+_POLL_S = 0.001
 
 
 class Parts:
@@ -130,7 +132,7 @@ class Parts:
                 made = self._make(how, part, detail, netns, undo, shared, status)
                 undo.pop_all()
         except BaseException:
-            self._undo_shared(link, attachment, shared)
+            self._undo_shared(how, detail, link, attachment, shared)
             raise
         return made
 
@@ -193,14 +195,19 @@ class Parts:
                 core.store.put_part(part, filtered=self._firewall.add_part(part))
                 undo.pop_all()
         except BaseException:
-            self._undo_shared(link, attachment, shared)
+            self._undo_shared(how, detail, link, attachment, shared)
             raise
         return made
 
-    def _undo_shared(self, link: str, attachment: str, shared: ExitStack) -> None:
-        with self._alone_on(link, attachment) as alone:
-            if alone:
+    def _undo_shared(
+        self, how: AnyPartKind, detail: Any, link: str, attachment: str, shared: ExitStack
+    ) -> None:
+        """Take back what was done to the interface for all on it, and what those did who have left it meanwhile."""
+        with self._last_on(link, attachment) as last:
+            if last:
                 shared.close()
+                if isinstance(how, Releasing) and self._core.store.part(attachment, how.name) is None:
+                    how.release(self._core.kernel, detail)
 
     def _write_down(self, part: Part, how: AnyPartKind, detail: Any, undo: ExitStack) -> None:
         core = self._core
@@ -340,31 +347,46 @@ class Parts:
         with core.tracer.step(how.layer, f"{part.kind} away", link=part.link):
             how.unmake(core.kernel, detail, owner=part.owner, netns=netns)
         self._forget_flows(how, detail)
-        released = self._release(how, part, detail)
-        self._forget(part)
-        if (
-            not released
-        ):  # the others on it may have gone at the same time, each with the other still written down
-            self._release(how, part, detail)
-        return detail
-
-    def _release(self, how: AnyPartKind, part: Part, detail: Any) -> bool:
-        """Let the kind take back what it did to the interface, where the part's attachment is the last on it."""
-        if not isinstance(how, Releasing) or part.boot_id != self._core.boot_id:
-            return True
+        if not isinstance(how, Releasing) or part.boot_id != core.boot_id:
+            self._forget(part)
+            return detail
         with self._alone_on(part.link, part.attachment) as alone:
-            if alone:
-                how.release(self._core.kernel, detail)
-            return alone
+            if alone:  # while it is written down whose it was
+                how.release(core.kernel, detail)
+        self._forget(part)
+        if not alone:  # the others may have left at the same time, each with another still written down
+            with self._last_on(part.link, part.attachment) as last:
+                if last:
+                    how.release(core.kernel, detail)
+        return detail
 
     @contextmanager
     def _alone_on(self, link: str, attachment: str) -> Iterator[bool]:
-        """Keep others off the host's interface `link`; False where one is on it, or comes just now."""
-        if not link:
+        """Keep others off the host's interface `link`; False where one is on it, or comes or goes just now."""
+        if not link or self._core.store.link_is_shared(link, attachment):
             yield False
             return
         with self._core.locks.try_hold(_link_lock(link)) as free:
             yield free and not self._core.store.link_is_shared(link, attachment)
+
+    @contextmanager
+    def _last_on(self, link: str, attachment: str) -> Iterator[bool]:
+        """Like `_alone_on`, for one that has no part there any more, and waits for those that go just now.
+
+        It does not wait for those that come: such a one sees to what is left when it goes, or when it fails.
+        """
+        core = self._core
+        deadline = time.monotonic() + core.lock_timeout_s
+        while True:
+            with self._alone_on(link, attachment) as alone:
+                if alone:
+                    yield True
+                    return
+            stays = not link or core.store.link_is_shared(link, attachment)
+            if stays or core.locks.is_shared(_link_lock(link)) or time.monotonic() >= deadline:
+                yield False
+                return
+            time.sleep(_POLL_S)
 
     def _clear_way(
         self,
