@@ -30,7 +30,7 @@ class LinuxFirewall(LinuxHandle):
 
     @cached_property
     def _netfilter(self) -> SocketPool:
-        return SocketPool(partial(self._open, _NETLINK_NETFILTER))
+        return SocketPool(partial(self._home.open_netlink, _NETLINK_NETFILTER))
 
     @cached_property
     def _table(self) -> NftTable:

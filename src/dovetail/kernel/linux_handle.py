@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import errno
-import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial
 from threading import local
 from types import TracebackType
+from typing import cast
 
-from dovetail.kernel import netns, rtnl
+from dovetail.kernel import rtnl
 from dovetail.kernel.ifindex import index_of, name_of
-from dovetail.kernel.netlink import Message, NetlinkSocket, RefusedError, SocketPool
+from dovetail.kernel.netlink import Message, NetlinkSocket, RefusedError
+from dovetail.kernel.netns import LinuxNetns
 from dovetail.kernel.protocol import Netns
 from dovetail.kernel.refusals import ABSENT, explain
 from dovetail.kernel.train import Operation, send_train
@@ -47,17 +47,12 @@ class LinuxHandle:
     """A handle to the namespace `home`, which must stay open as long; what the parts of `LinuxKernel` share."""
 
     def __init__(self, home: Netns) -> None:
-        self._home = home
-        self._route = SocketPool(partial(self._open, socket.NETLINK_ROUTE))
+        self._home = cast("LinuxNetns", home)  # only this package opens namespaces that Linux knows of
+        self._route = self._home.route
         self._batches = _Batches()
 
     def close(self) -> None:
-        """Close its sockets; nothing of the kernel's state changes."""
-        self._route.close()
-
-    def _open(self, protocol: int) -> NetlinkSocket:
-        with netns.entered(self._home):
-            return NetlinkSocket(protocol)
+        """Close what it has opened for itself; nothing of the kernel's state changes. The route sockets are `home`'s."""
 
     def borrow_route(self) -> AbstractContextManager[NetlinkSocket]:
         """Lend the namespace's rtnetlink socket."""

@@ -25,7 +25,7 @@ from dovetail.errors import (
     NamespaceGone,
     PermissionDenied,
 )
-from dovetail.kernel.netlink import NetlinkSocket, Refusal
+from dovetail.kernel.netlink import NetlinkSocket, Refusal, SocketPool
 from dovetail.kernel.protocol import Netns
 from dovetail.kernel.rtnl import set_link
 
@@ -67,6 +67,19 @@ class LinuxNetns:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+        route: SocketPool | None = self.__dict__.pop("route", None)
+        if route is not None:
+            route.close()
+
+    @functools.cached_property
+    def route(self) -> SocketPool:
+        """Rtnetlink sockets in it, which all handles to it share; they close with it."""
+        return SocketPool(functools.partial(self.open_netlink, socket.NETLINK_ROUTE))
+
+    def open_netlink(self, protocol: int) -> NetlinkSocket:
+        """Open a netlink socket in it. Raises PermissionDenied."""
+        with entered(self):
+            return NetlinkSocket(protocol)
 
     def __enter__(self) -> LinuxNetns:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
 
 from dovetail.cni.plugins.call import Call, Plugin
@@ -35,9 +36,11 @@ PLUGINS: dict[str, str] = {
 
 def plugin_type(name: str) -> type[Plugin] | None:
     """Import the plugin of that type; None where dovetail has none."""
-    place = PLUGINS.get(name)
-    if place is None:
-        return None
+    return _import(PLUGINS[name]) if name in PLUGINS else None
+
+
+@cache
+def _import(place: str) -> type[Plugin]:
     module, _, kind = place.partition(":")
     found: type[Plugin] = getattr(import_module(f"dovetail.cni.plugins.{module}"), kind)
     return found

@@ -137,6 +137,8 @@ def _tuning(call: Call) -> Tuning:
 
 def _over(conf: TuningConf, args: Folded) -> TuningConf:
     """Put what ``args.cni`` says in place of the configuration's values."""
+    if not args.document:
+        return conf
     given = read_conf(args, TuningConf)
     said = (field for field in msgspec.structs.fields(TuningConf) if field.encode_name in args)
     return msgspec.structs.replace(conf, **{field.name: getattr(given, field.name) for field in said})
