@@ -95,9 +95,7 @@ def runtime(request: Any, host: Any, tmp_path: Path) -> Iterator[Runtime]:
         server.shutdown()
         listening.close()
     for container in ("c1", "c2"):
-        runtime.call("DEL", container=container, netns=None)
         runtime.engine.kernel.delete_netns(str(tmp_path / container))
-    runtime.engine.networks.delete("web")
 
 
 @pytest.fixture(params=VERSIONS)
