@@ -20,6 +20,7 @@ PARENT = "parent0"
 CHAIN = "chain of four"
 PLACES = 16
 _FIRST_PORT = 20_000
+_PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
 
 
 class Case(NamedTuple):
@@ -44,12 +45,20 @@ class Case(NamedTuple):
 
     def conf(self, index: int, place: int) -> dict[str, Any]:
         """Give the configuration of one plugin of the list, as it is before a previous result is put in."""
-        network = BASE if self.based else self.name.replace(",", "").replace(" ", "-")
-        conf = {"cniVersion": VERSION, "name": network, **self.plugins[index]}
-        if conf["type"] == "portmap":
-            ports = [{"hostPort": _FIRST_PORT + place, "containerPort": 80, "protocol": "tcp"}]
-            conf |= {"capabilities": {"portMappings": True}, "runtimeConfig": {"portMappings": ports}}
+        conf = {"cniVersion": VERSION, "name": self.network, **self.plugins[index]}
+        if "capabilities" in conf:
+            conf["runtimeConfig"] = self.capability_args(place)
         return conf
+
+    @property
+    def network(self) -> str:
+        """Name the list."""
+        return BASE if self.based else self.name.replace(",", "").replace(" ", "-")
+
+    @staticmethod
+    def capability_args(place: int) -> dict[str, Any]:
+        """Give what the runtime has for plugins that declare the capability."""
+        return {"portMappings": [{"hostPort": _FIRST_PORT + place, "containerPort": 80, "protocol": "tcp"}]}
 
 
 def all_cases(directory: Path) -> list[Case]:
@@ -57,7 +66,7 @@ def all_cases(directory: Path) -> list[Case]:
     ipam = _Addresses(directory)
     chain = (
         _bridge("chain0", ipam, ip_masq=True),
-        {"type": "portmap"},
+        _PORTMAP,
         {"type": "firewall"},
         {"type": "tuning"},
     )
@@ -72,7 +81,7 @@ def all_cases(directory: Path) -> list[Case]:
         Case("loopback", ({"type": "loopback"},), ifname="lo"),
         Case("host-local", ({"type": "host-local", "ipam": ipam.next()},)),
         Case("static", ({"type": "static", "ipam": static},)),
-        Case("portmap", ({"type": "portmap"},), ifname=BASE, based=True, unchecked=("portmap",)),
+        Case("portmap", (_PORTMAP,), ifname=BASE, based=True, unchecked=("portmap",)),
         Case("bandwidth", ({"type": "bandwidth", **rates},), ifname=BASE, based=True, fresh=True),
         Case("firewall", ({"type": "firewall"},), ifname=BASE, based=True),
         Case("tuning", (tuned,), ifname=BASE, based=True),

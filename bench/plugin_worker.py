@@ -22,16 +22,19 @@ from pathlib import Path
 import msgspec
 from plugin_cases import BASE, CHAIN, PARENT, PLACES, Case, all_cases, base
 from plugin_filler import fill
-from subjects import GO, dovetail, execute, start_daemon
+from subjects import GO, VERSION, dovetail, execute, start_daemon
 
 from dovetail.assembly import build_engine
-from dovetail.cni.plugin import run
+from dovetail.cni.errors import CniError
+from dovetail.cni.folded import Folded
+from dovetail.cni.plugin_list import PluginList
+from dovetail.cni.spec.registry import parse, render
 from dovetail.engine.engine import Engine
+from dovetail.errors import DovetailError
 from dovetail.kernel.linux import LinuxKernel
 
 __all__ = ["WAYS", "Worker", "main"]
 
-Call = Callable[[str, bytes, dict[str, str]], bytes]
 Times = dict[str, list[float]]
 WAYS = {
     "go": "Debian's Go plugins",
@@ -82,7 +85,7 @@ class Worker:
         if way == "process":
             run_dir, state_dir = str(directory / "run"), str(directory / "state")
             self.engine = build_engine(state_dir=state_dir, run_dir=run_dir)
-        self._call: Call = self._executed if self.engine is None else self._called
+        self._lists: dict[str, PluginList] = {}
 
     # -- what is asked for ------------------------------------------------------------------------------
 
@@ -119,6 +122,9 @@ class Worker:
 
     def do(self, verb: str, case: Case, place: Place) -> None:
         """Run one verb of a list."""
+        if self.engine is not None:
+            self._do_here(verb, case, place)
+            return
         indices = list(range(len(case.plugins)))
         if verb == "DEL":
             indices.reverse()
@@ -132,11 +138,32 @@ class Worker:
             if verb == "CHECK" and kind in case.unchecked:
                 continue
             stdin = msgspec.json.encode({**conf, "prevResult": msgspec.Raw(result)} if result else conf)
-            output = self._call(kind, stdin, environment)
+            output = execute(f"{self._bin_dir}/{kind}", stdin, environment)
             if verb == "ADD":
                 result = output
         if verb == "ADD":
             place.results[case.name] = result
+
+    def _do_here(self, verb: str, case: Case, place: Place) -> None:
+        """Do the same in this process. What a runtime keeps of a result and reads again is text here too."""
+        if case.name not in self._lists:
+            self._lists[case.name] = self._plugin_list(case)
+        plugins = self._lists[case.name]
+        environment = {**place.environment, "CNI_IFNAME": case.ifname}
+        before = place.results.get(BASE if case.based else case.name, b"")
+        known = before and (case.based or verb != "ADD")
+        result = parse(Folded(msgspec.json.decode(before)), VERSION) if known else None
+        given = case.capability_args(place.number)
+        try:
+            if verb == "ADD":
+                made = plugins.add(environment, result=result, capability_args=given)
+                place.results[case.name] = msgspec.json.encode(render(made, VERSION))
+            elif verb == "CHECK":
+                plugins.check(environment, result, capability_args=given, without=frozenset(case.unchecked))
+            else:
+                plugins.delete(environment, result, capability_args=given)
+        except (CniError, DovetailError, ExceptionGroup) as exc:
+            raise RuntimeError(f"{case.name} {verb}: {exc}") from exc
 
     def places(self, count: int) -> list[Place]:
         """Give the first `count` places, made as they are needed."""
@@ -188,17 +215,9 @@ class Worker:
         action()
         times.append(time.perf_counter() - start)
 
-    def _executed(self, kind: str, stdin: bytes, environment: dict[str, str]) -> bytes:
-        return execute(f"{self._bin_dir}/{kind}", stdin, environment)
-
-    def _called(self, kind: str, stdin: bytes, environment: dict[str, str]) -> bytes:
-        engine = self.engine
-        assert engine is not None
-        outcome = run(environment, stdin, lambda: engine, plugin=kind)
-        if outcome.status:
-            message = f"{kind} {environment['CNI_COMMAND']}: {outcome.stdout.decode()}"
-            raise RuntimeError(message)
-        return outcome.stdout
+    def _plugin_list(self, case: Case) -> PluginList:
+        assert self.engine is not None
+        return PluginList(self.engine, case.network, VERSION, case.plugins)
 
 
 def main() -> None:

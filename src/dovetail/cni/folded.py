@@ -15,14 +15,24 @@ class Folded:
     document: the object as it came.
     """
 
-    def __init__(self, document: object, where: str = "$") -> None:
+    def __init__(
+        self, document: object, where: str = "$", *, objects: dict[str, Folded] | None = None
+    ) -> None:
         if not isinstance(document, dict):
             raise CniError(INVALID_CONFIG, f"{where}: expected an object, got {type(document).__name__}")
         self.document: dict[str, Any] = document
         self._items = {str(key).lower(): value for key, value in document.items()}
         self._where = where
+        self._objects = objects if objects is not None else {}
         self.conf: tuple[type, Any] | None = None
         """What `conf.read_conf` read of it last: a plugin asks at each step."""
+
+    def having(self, key: str, value: object) -> Folded:
+        """Give the object with another value of `key`, which is none of those that `conf` is read of."""
+        objects = {name: one for name, one in self._objects.items() if name != key.lower()}
+        other = Folded({**self.document, key: value}, self._where, objects=objects)
+        other.conf = self.conf
+        return other
 
     def __contains__(self, key: str) -> bool:
         return self._items.get(key.lower()) is not None
@@ -82,8 +92,14 @@ class Folded:
 
     def object(self, key: str) -> Folded:
         """Give an object, an empty one where it is missing or null."""
-        value = self._items.get(key.lower())
-        return Folded(value, f"{self._where}.{key}") if value else _EMPTY
+        folded = key.lower()
+        found = self._objects.get(folded)
+        if found is None:
+            value = self._items.get(folded)
+            if not value:
+                return _EMPTY
+            found = self._objects[folded] = Folded(value, f"{self._where}.{key}")
+        return found
 
     def objects(self, key: str) -> list[Folded]:
         """Give a list of objects."""

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,9 +11,8 @@ import msgspec
 from dovetail import __version__
 from dovetail.cni.conf import read_conf
 from dovetail.cni.config import network_name, read_config
-from dovetail.cni.environment import Environment, read_environment
+from dovetail.cni.environment import read_environment
 from dovetail.cni.errors import (
-    BAD_ENVIRONMENT,
     INCOMPATIBLE_VERSION,
     INVALID_CONFIG,
     IO_FAILURE,
@@ -23,10 +20,10 @@ from dovetail.cni.errors import (
     cni_error,
 )
 from dovetail.cni.plugins import PLUGINS, Call, plugin_type
+from dovetail.cni.sandbox import open_sandbox, open_sandbox_if_there
 from dovetail.cni.spec.registry import SUPPORTED, number, render
 from dovetail.engine.engine import Engine
-from dovetail.errors import DovetailError, InvalidArgument, NotFound
-from dovetail.kernel.protocol import Netns
+from dovetail.errors import DovetailError
 
 __all__ = ["Outcome", "run"]
 
@@ -101,56 +98,19 @@ def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, A
             read_conf(kind.section(call.config), kind.conf)
         match environment.command:
             case "ADD":
-                with _open(engine, environment, netns_fd) as netns:
+                with open_sandbox(engine, environment, netns_fd) as netns:
                     return render(handler.add(call, netns), call.version)
             case "CHECK":
-                with _open(engine, environment, netns_fd) as netns:
+                with open_sandbox(engine, environment, netns_fd) as netns:
                     handler.check(call, netns)
             case "DEL":
-                with _open_if_there(engine, environment, netns_fd) as there:
+                with open_sandbox_if_there(engine, environment, netns_fd) as there:
                     handler.delete(call, there)
             case "GC":
                 handler.gc(call)
             case "STATUS":
                 handler.status(call)
     return None
-
-
-def _open(engine: Engine, environment: Environment, netns_fd: int) -> Netns:
-    """Open CNI_NETNS. A plugin must not be run inside the container's own namespace (checked before anything is done)."""
-    try:
-        if netns_fd >= 0:
-            netns = _adopt(engine, netns_fd, environment.netns)
-        else:
-            netns = engine.kernel.open_netns(environment.netns)
-    except InvalidArgument as exc:
-        raise CniError(BAD_ENVIRONMENT, f"CNI_NETNS: {exc}") from exc
-    if netns.inode == engine.kernel.netns_inode and not environment.netns_override:
-        netns.close()
-        raise CniError(
-            BAD_ENVIRONMENT, f"CNI_NETNS {environment.netns} is the plugin's own network namespace"
-        )
-    return netns
-
-
-@contextmanager
-def _open_if_there(engine: Engine, environment: Environment, netns_fd: int) -> Iterator[Netns | None]:
-    """Open CNI_NETNS for DEL: None where it is gone, is not said, or is the plugin's own, where nothing is to be deleted."""
-    try:
-        opened = _open(engine, environment, netns_fd) if environment.netns or netns_fd >= 0 else None
-    except (CniError, NotFound):
-        opened = None
-    with opened if opened is not None else nullcontext() as netns:
-        yield netns
-
-
-def _adopt(engine: Engine, netns_fd: int, path: str) -> Netns:
-    own = os.dup(netns_fd)
-    try:
-        return engine.kernel.netns_from_fd(own, path)
-    except DovetailError:
-        os.close(own)
-        raise
 
 
 def _allow(command: str, version: str) -> None:

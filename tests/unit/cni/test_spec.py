@@ -6,13 +6,14 @@ import json
 from ipaddress import ip_address, ip_interface, ip_network
 from typing import Any
 
+import msgspec
 import pytest
 
 from dovetail.cni.errors import CniError
 from dovetail.cni.folded import Folded
 from dovetail.cni.spec import registry
-from dovetail.cni.spec.registry import SUPPORTED, convert, number
-from dovetail.cni.spec.result import from_attachment, to_attachment
+from dovetail.cni.spec.registry import SUPPORTED, convert, limited, number
+from dovetail.cni.spec.result import Interface, from_attachment, to_attachment
 from dovetail.model.attachment import DNS, Attachment, HostInterface, Route
 from dovetail.model.mac import Mac
 
@@ -185,3 +186,16 @@ def test_a_version_nobody_speaks_is_code_1() -> None:
     with pytest.raises(CniError, match="incompatible CNI versions") as caught:
         parse(folded({"cniVersion": "9.0.0"}), "1.0.0")
     assert caught.value.code == 1
+
+
+@pytest.mark.parametrize("version", SUPPORTED)
+def test_what_a_version_leaves_of_a_result_is_what_is_read_of_what_it_wrote(version: str) -> None:
+    route = msgspec.structs.replace(WHOLE.routes[0], mtu=1300, priority=7, scope=253)
+    attachment = msgspec.structs.replace(WHOLE, routes=(*WHOLE.routes, route))
+    interface = Interface(
+        name="eth9", mac="02:00:00:00:00:09", socket_path="/run/v", pci_id="0000:00:1f.6", mtu=9
+    )
+    whole = from_attachment(attachment)
+    whole = msgspec.structs.replace(whole, interfaces=(*whole.interfaces, interface))
+
+    assert limited(whole, version) == registry.parse(folded(registry.render(whole, version)), version)

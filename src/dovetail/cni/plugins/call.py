@@ -5,14 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from functools import cached_property
-from typing import ClassVar
+from typing import Any, ClassVar
+
+import msgspec
 
 from dovetail.cni.conf import Conf
 from dovetail.cni.environment import Environment
 from dovetail.cni.errors import DIFFERS, INVALID_CONFIG, CniError
 from dovetail.cni.folded import Folded
 from dovetail.cni.spec.parts import read_dns
-from dovetail.cni.spec.registry import parse
+from dovetail.cni.spec.registry import parse, render
 from dovetail.cni.spec.result import Result
 from dovetail.engine.engine import Engine
 from dovetail.kernel.protocol import Netns
@@ -28,6 +30,7 @@ class Call:
     """One call: the environment, the configuration, its ``name`` and version.
 
     environ, stdin: as they came, for a delegate of somebody else's. stderr: what is to go to standard error.
+    result: the previous result, where it is at hand and not in the configuration.
     """
 
     def __init__(
@@ -39,14 +42,28 @@ class Call:
         version: str,
         environ: Mapping[str, str] | None = None,
         stdin: bytes = b"",
+        result: Result | None = None,
     ) -> None:
         self.environment = environment
         self.config = config
         self.name = name
         self.version = version
         self.environ = environ or {}
-        self.stdin = stdin
+        self._stdin = stdin
+        self._result = result
         self.stderr = bytearray()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The configuration with the previous result in it."""
+        if self._result is None:
+            return self.config.document
+        return {**self.config.document, "prevResult": render(self._result, self.version)}
+
+    @property
+    def stdin(self) -> bytes:
+        """The configuration as text: as it came, or as it would."""
+        return self._stdin or msgspec.json.encode(self.document)
 
     @cached_property
     def owner(self) -> Owner:
@@ -74,8 +91,8 @@ class Call:
     @cached_property
     def prev_result(self) -> Result | None:
         """The result of the plugin before this one, or on DEL and CHECK of the whole chain. Raises codes 1 and 6."""
-        if "prevResult" not in self.config:
-            return None
+        if self._result is not None or "prevResult" not in self.config:
+            return self._result
         return parse(self.config.object("prevResult"), self.version)
 
     def required_result(self) -> Result:

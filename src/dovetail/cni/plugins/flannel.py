@@ -132,9 +132,8 @@ def _object(document: bytes | None) -> dict[str, Any] | None:
 
 
 def _with_result(document: dict[str, Any], call: Call) -> dict[str, Any]:
-    if "prevResult" not in call.config:
-        return document
-    return {**document, "prevResult": call.config.object("prevResult").document}
+    result = call.document.get("prevResult")
+    return {**document, "prevResult": result} if result else document
 
 
 def _subnet_file(call: Call) -> str:

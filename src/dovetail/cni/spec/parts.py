@@ -12,7 +12,7 @@ from dovetail.errors import InvalidArgument
 from dovetail.model.addresses import parse_address, parse_interface, parse_subnet
 from dovetail.model.attachment import DNS, Route
 
-__all__ = ["dns", "interfaces", "ips", "read", "read_dns", "read_ip", "read_route", "route"]
+__all__ = ["dns", "interfaces", "ips", "limit", "read", "read_dns", "read_ip", "read_route", "route"]
 
 
 def dns(settings: DNS) -> dict[str, Any]:
@@ -77,6 +77,15 @@ def read(document: Folded) -> Result:
                 f"the result cannot be read: {ip.address} is on interface {ip.interface}, of {len(found.interfaces)}",
             )
     return found
+
+
+def limit(result: Result) -> Result:
+    """Leave out what came with 1.1.0: as if the result were written before, and read."""
+    interfaces = tuple(
+        Interface(name=one.name, mac=one.mac, sandbox=one.sandbox) for one in result.interfaces
+    )
+    routes = tuple(Route(destination=one.destination, gateway=one.gateway) for one in result.routes)
+    return Result(interfaces=interfaces, ips=result.ips, routes=routes, dns=result.dns)
 
 
 def _interface(one: Folded) -> Interface:

@@ -10,25 +10,26 @@ from dovetail.cni.folded import Folded
 from dovetail.cni.spec import v010, v030, v100, v110
 from dovetail.cni.spec.result import Result
 
-__all__ = ["SUPPORTED", "check_version", "convert", "number", "parse", "render"]
+__all__ = ["SUPPORTED", "check_version", "convert", "limited", "number", "parse", "render"]
 
 
 class _Wire(NamedTuple):
-    """One wire form: how it is written and read."""
+    """One wire form: how it is written and read, and what that leaves of a result, where there is a shorter way to it."""
 
     render: Callable[[Result, str], dict[str, Any]]
     parse: Callable[[Folded], Result]
+    limit: Callable[[Result], Result] | None = None
 
 
-_010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse)
+_010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse, v100.limit)
 _WIRES: dict[str, _Wire] = {
     "0.1.0": _010,
     "0.2.0": _010,
     "0.3.0": _030,
     "0.3.1": _030,
     "0.4.0": _030,
-    "1.0.0": _Wire(v100.render, v100.parse),
-    "1.1.0": _Wire(v110.render, v110.parse),
+    "1.0.0": _Wire(v100.render, v100.parse, v100.limit),
+    "1.1.0": _Wire(v110.render, v110.parse, lambda result: result),
 }
 SUPPORTED = tuple(_WIRES)
 
@@ -55,6 +56,14 @@ def render(result: Result, version: str) -> dict[str, Any]:
 def parse(document: Folded, version: str) -> Result:
     """Read a result in the version it names, or in `version` where it names none (as libcni does, cni.md §1.4)."""
     return _WIRES[check_version(document.text("cniVersion") or version)].parse(document)
+
+
+def limited(result: Result, version: str) -> Result:
+    """Give what is left of a result that is written in `version` and read again."""
+    wire = _WIRES[check_version(version)]
+    if wire.limit is None:
+        return wire.parse(Folded(wire.render(result, version)))
+    return wire.limit(result)
 
 
 def convert(document: Folded, version: str, to: str) -> dict[str, Any]:
