@@ -34,7 +34,7 @@ from dovetail.dns.message import (
     encode,
     question_end,
     suffixes,
-    write_record,
+    write_records,
 )
 from dovetail.dns.zone import Target, View
 from dovetail.model.addresses import IPAddress
@@ -163,7 +163,7 @@ class Answers:
     def _make(self, message: Message, asked: bytes, edns: _Edns | None, limit: int) -> _Kept | None:
         """Make the answer to a question that is well-formed; None where others must be asked."""
         question = message.questions[0]
-        opt = b"" if edns is None else write_record(_our_opt(edns.ttl & _DO), {})
+        opt = _opt_for(edns)
         records: list[Record] = []
         additional: list[Record] = []
         code = REFUSED
@@ -173,8 +173,8 @@ class Answers:
                 return None
             code, records, additional = found
         known = suffixes(question.name)
-        pieces = [write_record(record, known) for record in records]
-        more = [write_record(record, known) for record in additional]
+        pieces = write_records(records, known)
+        more = write_records(additional, known)
         room = limit - HEADER_BYTES - len(asked) - len(opt)
         fit = _fitting(pieces, room)
         room -= sum(map(len, pieces))
@@ -222,7 +222,7 @@ def refusal(query: bytes, code: int) -> bytes:
             edns = _edns(decode(query))
         except MalformedError:
             edns = None
-        opt = b"" if edns is None else write_record(_our_opt(edns.ttl & _DO), {})
+        opt = _opt_for(edns)
     counts = bytes((0, 1 if end else 0, 0, 0, 0, 0, 0, 1 if opt else 0))
     return query[:2] + flags.to_bytes(2, "big") + counts + query[HEADER_BYTES : end or HEADER_BYTES] + opt
 
@@ -238,6 +238,11 @@ def _edns(message: Message) -> _Edns | None:
 
 def _our_opt(ttl: int) -> Record:
     return Record(b"", OPT, ttl, b"", _OUR_UDP_BYTES)
+
+
+def _opt_for(edns: _Edns | None) -> bytes:
+    """Write the OPT record that answers one, or none."""
+    return b"" if edns is None else write_records([_our_opt(edns.ttl & _DO)], {})[0]
 
 
 def _bad_version(message: Message) -> bytes:

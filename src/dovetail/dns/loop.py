@@ -1,7 +1,7 @@
 """One thread that waits for many sockets and for the time: a poll, timers, and calls of other threads.
 
-It stands where asyncio could. A datagram's way through asyncio's transports costs more than its answer, and asyncio's
-import (with ssl) more memory than thousands of sandboxes' sockets.
+It stands where asyncio could, at 7 us of CPU a datagram answered instead of 10 (`bench/dns.py --asyncio`), without the
+14 ms and 2.4 MB that importing asyncio takes, and with sockets that are read until they are empty in one go.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ Source: RFC 1035 §4.1 (messages), §4.1.4 (compression), §2.3.4 (sizes); RFC 6
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from struct import Struct
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ __all__ = [
     "read_name",
     "suffixes",
     "write_name",
-    "write_record",
+    "write_records",
 ]
 
 A, PTR, AAAA, SRV, OPT, ANY = 1, 12, 28, 33, 41, 255  # RFC 1035 §3.2, RFC 3596, RFC 2782, RFC 6891
@@ -231,10 +231,17 @@ def write_name(name: bytes, known: Mapping[bytes, int]) -> bytes:
     return name + b"\0"
 
 
-def write_record(record: Record, known: Mapping[bytes, int]) -> bytes:
-    """Write a record whose owner's name may point to what is `known`."""
-    fixed = _FIXED.pack(record.kind, record.klass, record.ttl, len(record.data))
-    return write_name(record.name, known) + fixed + record.data
+def write_records(records: Iterable[Record], known: Mapping[bytes, int]) -> list[bytes]:
+    """Write records, each by itself, whose owners' names may point to what is `known`."""
+    owners: dict[bytes, bytes] = {}  # mostly one
+    pieces = []
+    for record in records:
+        owner = owners.get(record.name)
+        if owner is None:
+            owner = owners[record.name] = write_name(record.name, known)
+        fixed = _FIXED.pack(record.kind, record.klass, record.ttl, len(record.data))
+        pieces.append(owner + fixed + record.data)
+    return pieces
 
 
 def encode(message: Message) -> bytes:
@@ -246,7 +253,7 @@ def encode(message: Message) -> bytes:
     for question in message.questions:
         pieces.append(question.name + b"\0" + _KIND.pack(question.kind, question.klass))
     for records in sections:
-        pieces += [write_record(record, known) for record in records]
+        pieces += write_records(records, known)
     return b"".join(pieces)
 
 
