@@ -70,7 +70,10 @@ _MOST_UDP_BYTES = (
     4096  # what we send at most: it crosses a namespace's loopback, which does not cut it either
 )
 _STREAM_BYTES = 65535  # RFC 1035 §4.2.2
-_KEPT = 2048  # answers; a client that puts random bits into its questions (RFC 7873) fills the memory with no more
+_KEPT_BYTES = (
+    1 << 20
+)  # of answers; an asker with random bits in its questions (RFC 7873) has no more of our memory
+_ENTRY_BYTES, _PIECE_BYTES = 400, 80  # what Python takes for them besides
 _ANY_CLASS = 255
 
 
@@ -96,13 +99,14 @@ class _Edns(NamedTuple):
 class _Kept:
     """An answer without its id, to be given in turns: `first` + the pieces from the next one round + `last`."""
 
-    __slots__ = ("_count", "_first", "_last", "_pieces", "_turn", "_whole")
+    __slots__ = ("_count", "_first", "_last", "_pieces", "_turn", "_whole", "cost")
 
     def __init__(self, first: bytes, pieces: list[bytes], last: bytes, fit: int) -> None:
         self._first, self._last, self._count = first, last, fit
         self._pieces = pieces * 2  # any turn is one slice
         self._turn = 0
         self._whole = first + b"".join(pieces) + last if len(pieces) < 2 else b""
+        self.cost = len(first) + len(last) + sum(map(len, pieces)) + _ENTRY_BYTES + _PIECE_BYTES * len(pieces)
 
     def take(self) -> bytes:
         if self._whole:
@@ -119,6 +123,7 @@ class Answers:
         self.view = view
         self._ttl_s = ttl_s
         self._kept: tuple[dict[bytes, _Kept], dict[bytes, _Kept]] = ({}, {})
+        self._spent = 0
 
     def answer(self, query: bytes, *, stream: bool = False) -> Verdict:
         """Answer a message that came as a datagram, or over a `stream`; never raises.
@@ -154,11 +159,19 @@ class Answers:
         made = self._make(message, query[HEADER_BYTES:end], edns, limit)
         if made is None:
             return Ask(query, end, limit)
-        answers = self._kept[stream]
-        if len(answers) >= _KEPT:
-            answers.clear()
-        answers[query[2:]] = made
+        self._keep(query[2:], made, stream=stream)
         return query[:2] + made.take()
+
+    def _keep(self, key: bytes, made: _Kept, *, stream: bool) -> None:
+        """Keep an answer, and begin anew where that is too much."""
+        cost = len(key) + made.cost
+        if self._spent + cost > _KEPT_BYTES:
+            self._spent = 0
+            for each in self._kept:
+                each.clear()
+        if cost <= _KEPT_BYTES:
+            self._spent += cost
+            self._kept[stream][key] = made
 
     def _make(self, message: Message, asked: bytes, edns: _Edns | None, limit: int) -> _Kept | None:
         """Make the answer to a question that is well-formed; None where others must be asked."""

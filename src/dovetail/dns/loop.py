@@ -94,13 +94,14 @@ class Loop:
         heapq.heappush(self._timers, (time.monotonic() + delay_s, next(self._count), timer))
         return timer
 
-    def call(self, action: Action) -> None:
-        """Let the loop's thread do `action` soon; for any thread, and nothing happens after the end."""
+    def call(self, action: Action) -> bool:
+        """Let the loop's thread do `action` soon; for any thread. After the end nothing happens, and it says so."""
         with self._lock:
             if self._stopping:
-                return
+                return False
             self._calls.append(action)
             os.eventfd_write(self._wake, 1)
+            return True
 
     def stop(self) -> None:
         """End `run`, after what was asked of `call` before; for any thread."""

@@ -56,7 +56,7 @@ class Resolver:
         """Answer what comes to these sockets, which are bound (`tcp` listens) and become the resolver's.
 
         Bind them to an address: an answer from a socket that is bound to all of them may come from another than was
-        asked. Without `forwarding`, what the view does not know is answered SERVFAIL.
+        asked. Without `forwarding`, what the view does not know is answered SERVFAIL. After `close` the sockets are closed.
         """
         sandbox = Sandbox(
             self._loop,
@@ -66,7 +66,8 @@ class Resolver:
             Answers(view, ttl_s=self._ttl_s),
             forwarding or Forwarding(),
         )
-        self._loop.call(partial(self._begin, sandbox))
+        if not self._loop.call(partial(self._begin, sandbox)):
+            sandbox.end()
         return sandbox
 
     def close(self) -> None:

@@ -237,14 +237,26 @@ def test_less_than_a_header_and_answers_get_silence(answers: Answers, query: byt
     assert answers.answer(query) is None
 
 
-def test_memory_for_answers_is_bounded(answers: Answers) -> None:
-    for number in range(answer._KEPT + 10):
-        query = dns.message.make_query(
-            "web", "A", use_edns=0, options=[dns.edns.GenericOption(10, number.to_bytes(8, "big"))]
-        )
-        assert isinstance(answers.answer(query.to_wire()), bytes)
+@pytest.mark.parametrize("name", ["web", "many"])
+def test_memory_for_answers_is_bounded(answers: Answers, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(answer, "_KEPT_BYTES", 30_000)
+    query = dns.message.make_query(name, "A", use_edns=0).to_wire()
 
-    assert 0 < len(answers._kept[False]) <= answer._KEPT
+    for number in range(200):
+        option = dns.edns.GenericOption(10, number.to_bytes(8, "big"))
+        query = dns.message.make_query(name, "A", use_edns=0, options=[option]).to_wire()
+        assert isinstance(answers.answer(query, stream=bool(number % 2)), bytes)
+        kept = [key for each in answers._kept for key in each]
+        assert query[2:] in kept
+
+    assert 0 < len(kept) < 70
+
+
+def test_an_answer_that_is_too_long_is_not_kept(answers: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(answer, "_KEPT_BYTES", 3000)
+
+    assert len(texts(ask(answers, "many", stream=True))) == 100
+    assert answers._kept == ({}, {})
 
 
 def test_a_refusal_has_the_question_and_edns() -> None:
