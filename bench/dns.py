@@ -4,8 +4,9 @@
 for one whose bytes are new (`anew`: the letters' case differs each time), by the number of hosts in the zone. `over UDP`: a
 resolver in this process answers over loopback what a process of its own asks on another CPU, some tens of questions
 under way at a time; `answers/s` is what one core gives, `cpu/answer` this process's CPU time for each answer, with the
-kernel's share for receiving and sending. `one at a time` is the way to and fro as an asker sees it. `--asyncio` answers
-the same bytes with a datagram endpoint of asyncio's instead, for comparison.
+kernel's share for receiving and sending; with one under way, `between` is the way to and fro as an asker sees it. `forwarded` is
+the same for a question that a third process answers, through a socket of its own each.
+`--asyncio` answers the same bytes with a datagram endpoint of asyncio's instead, `--dnsmasq` with Debian's dnsmasq.
 """
 
 from __future__ import annotations
@@ -14,10 +15,13 @@ import argparse
 import asyncio
 import json
 import multiprocessing
+import os
 import socket
 import statistics
+import subprocess
 import threading
 import time
+from collections.abc import Callable
 from ipaddress import IPv4Address
 from multiprocessing.connection import Connection
 from typing import Any
@@ -25,6 +29,7 @@ from typing import Any
 from dovetail.dns.answer import Answers
 from dovetail.dns.message import A, Message, Question, encode, name_from_text
 from dovetail.dns.server import Resolver
+from dovetail.dns.upstream import Forwarding, Server
 from dovetail.dns.zone import Host, View, Zone
 
 UNDER_WAY = 32
@@ -108,16 +113,22 @@ def load(address: tuple[str, int], name: str, seconds: float, under_way: int, re
     result.send((answers, statistics.median(times)))
 
 
-def drive(address: tuple[str, int], name: str, seconds: float, under_way: int) -> dict[str, Any]:
-    """Have a resolver of this process asked, and measure it."""
+def drive(
+    address: tuple[str, int],
+    name: str,
+    seconds: float,
+    under_way: int,
+    spent: Callable[[], float] = time.process_time,
+) -> dict[str, Any]:
+    """Have a resolver asked, and measure it by the CPU time that `spent` gives."""
     ours, theirs = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
     asker = context.Process(target=load, args=(address, name, seconds, under_way, theirs))
     asker.start()
     ours.recv()
-    cpu, started = time.process_time(), time.monotonic()
+    cpu, started = spent(), time.monotonic()
     answers, median = ours.recv()
-    cpu, elapsed = time.process_time() - cpu, time.monotonic() - started
+    cpu, elapsed = spent() - cpu, time.monotonic() - started
     asker.join()
     return {
         "under_way": under_way,
@@ -141,6 +152,74 @@ def udp(seconds: float) -> list[dict[str, Any]]:
         ]
     finally:
         resolver.close()
+
+
+def echo(port: Connection) -> None:
+    """Answer each question with nothing, as an upstream; in a process of its own, until it is ended."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        port.send(bound.getsockname()[1])
+        while True:
+            data, asker = bound.recvfrom(4096)
+            bound.sendto(data[:2] + b"\x81\x80" + data[4:], asker)
+
+
+def forwarded(seconds: float) -> list[dict[str, Any]]:
+    """Measure what is sent on."""
+    ours, theirs = multiprocessing.Pipe()
+    upstream = multiprocessing.get_context("spawn").Process(target=echo, args=(theirs,))
+    upstream.start()
+    bound = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    bound.bind(("127.0.0.1", 0))
+    address = bound.getsockname()
+    resolver = Resolver()
+    resolver.serve(bound, None, view(1_000), Forwarding([Server(IPv4Address("127.0.0.1"), ours.recv())]))
+    try:
+        return [
+            {"server": "forwarded", "name": "other", **drive(address, "other.test", seconds, under_way)}
+            for under_way in (UNDER_WAY, 1)
+        ]
+    finally:
+        resolver.close()
+        upstream.kill()
+        upstream.join()
+
+
+def dnsmasq(seconds: float) -> list[dict[str, Any]]:
+    """Measure dnsmasq with the same names; its CPU time is read from /proc."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    records = [f"--host-record={host.names[0]},{host.addresses[0]}" for host in view(1_000).zones[0].hosts]
+    options = (
+        "--no-daemon",
+        "--no-resolv",
+        "--no-hosts",
+        "--conf-file=/dev/null",
+        "--user=",
+        "--bind-interfaces",
+    )
+    command = ("dnsmasq", *options, "--listen-address=127.0.0.1", f"--port={port}", *records)
+    server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+
+    def spent() -> float:
+        with open(f"/proc/{server.pid}/stat", encoding="ascii") as stat:
+            user, system = stat.read().rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+    try:
+        time.sleep(0.5)
+        return [
+            {
+                "server": "dnsmasq",
+                "name": "host7",
+                **drive(("127.0.0.1", port), "host7", seconds, under_way, spent),
+            }
+            for under_way in (UNDER_WAY, 1)
+        ]
+    finally:
+        server.terminate()
+        server.wait()
 
 
 def in_asyncio(seconds: float) -> list[dict[str, Any]]:
@@ -174,10 +253,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--asyncio", action="store_true")
+    parser.add_argument("--dnsmasq", action="store_true")
     parser.add_argument("--seconds", type=float, default=3.0)
     arguments = parser.parse_args()
     kept = [row for hosts in HOSTS for row in memory(hosts)]
     driven = udp(arguments.seconds)
+    driven += forwarded(arguments.seconds)
+    if arguments.dnsmasq:
+        driven += dnsmasq(arguments.seconds)
     if arguments.asyncio:
         driven += in_asyncio(arguments.seconds)
     if arguments.json:
@@ -190,7 +273,7 @@ def main() -> None:
     for row in driven:
         print(
             f"  {row['server']:9} {row['name']:8} {row['under_way']:3} under way"
-            f" {row['answers_s']:7} answers/s {row['cpu_us']:6} us cpu/answer, one each {row['between_us']} us"
+            f" {row['answers_s']:7} answers/s {row['cpu_us']:6} us cpu/answer, {row['between_us']} us between"
         )
 
 

@@ -62,6 +62,13 @@ MESSAGES = st.builds(
     additional=st.lists(RECORDS, max_size=2).map(tuple),
 )
 
+ASKING = MESSAGES.map(
+    lambda one: one._replace(
+        flags=one.flags & ~0x7800, questions=one.questions[:1] or (Question(wire((b"web",)), message.A),)
+    )
+)
+"""Standard queries of one question, and their answers."""
+
 
 @given(MESSAGES)
 def test_a_message_is_read_as_it_was_written(one: Message) -> None:
@@ -74,7 +81,7 @@ def test_a_message_is_read_as_it_was_written(one: Message) -> None:
     assert folded(read) == folded(one)
 
 
-@given(MESSAGES.filter(lambda one: len(one.questions) == 1 and one.flags & 0x7800 == 0))
+@given(ASKING)
 def test_dnspython_reads_what_we_write(one: Message) -> None:
     read = dns.message.from_wire(message.encode(one), one_rr_per_rrset=True)
 
@@ -183,16 +190,15 @@ def test_what_can_be_read_dnspython_reads_too(data: bytes, limit: int) -> None:
 
 
 @given(BROKEN.filter(lambda data: len(data) >= 12), st.integers(12, 600))
-def test_an_answer_is_cut_to_what_can_be_read(data: bytes, limit: int) -> None:
+def test_any_bytes_can_be_cut(data: bytes, limit: int) -> None:
     cut = message.cut(data, limit)
 
-    read = message.decode(cut)
-    assert read.id == int.from_bytes(data[:2], "big")
-    assert read.flags & 0x0200
-    assert len(cut) <= max(limit, message.question_end(data) + 11, 12) or read.additional
+    assert cut[:2] == data[:2]
+    assert cut[2] & 2
+    assert len(cut) <= max(limit, message.question_end(data), 12)
 
 
-@given(MESSAGES.filter(lambda one: len(one.questions) == 1), st.integers(12, 600))
+@given(ASKING, st.integers(12, 600))
 def test_a_cut_answer_keeps_the_records_that_fit(one: Message, limit: int) -> None:
     data = message.encode(one)
 

@@ -58,7 +58,7 @@ NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5  # RFC 
 TTL_S = 600
 """How long an answer may be kept; libnetwork's."""
 QUERY_BYTES = 4096
-"""A longer question is malformed: none of one name comes near it, and reading costs what its sender chooses."""
+"""A longer question is malformed: none of one name comes near it."""
 
 _QR, _AA, _RD, _RA, _CD = 0x8000, 0x0400, 0x0100, 0x0080, 0x0010  # RFC 1035 §4.1.1, RFC 4035 §3.1.6
 _OPCODE, _RCODE = 0x7800, 0x000F
@@ -75,14 +75,19 @@ _KEPT_BYTES = (
 )  # of answers; an asker with random bits in its questions (RFC 7873) has no more of our memory
 _ENTRY_BYTES, _PIECE_BYTES = 400, 80  # what Python takes for them besides
 _ANY_CLASS = 255
+_RECORDS = 8  # beside a question: EDNS and a signature; names of hundreds cost milliseconds, which are the others' too
 
 
 class Ask(NamedTuple):
-    """The question is not ours to answer: what to send on, where its question ends, the bytes the asker takes."""
+    """The question is not ours to answer: what to send on, and what its answer must be like.
+
+    end: where the question in it ends. limit: the bytes that the asker takes. opt: our OPT record for a cut answer.
+    """
 
     query: bytes
     end: int
     limit: int
+    opt: bytes
 
 
 Verdict: TypeAlias = bytes | Ask | None
@@ -146,7 +151,7 @@ class Answers:
     def _answer_anew(self, query: bytes, *, stream: bool) -> bytes | Ask:
         """Answer what has not been answered before."""
         end = question_end(query)
-        if not end or len(query) > QUERY_BYTES:
+        if not end or not _short(query):
             return refusal(query, FORMERR)
         try:
             message = decode(query)
@@ -158,7 +163,7 @@ class Answers:
         limit = _STREAM_BYTES if stream else min(edns.size, _MOST_UDP_BYTES) if edns else _UDP_BYTES
         made = self._make(message, query[HEADER_BYTES:end], edns, limit)
         if made is None:
-            return Ask(query, end, limit)
+            return Ask(query, end, limit, _opt_for(edns))
         self._keep(query[2:], made, stream=stream)
         return query[:2] + made.take()
 
@@ -230,7 +235,7 @@ def refusal(query: bytes, code: int) -> bytes:
     flags = int.from_bytes(query[2:4], "big")
     flags = _QR | flags & (_OPCODE | _RD | _CD) | _RA | code
     opt = b""
-    if end and code != FORMERR and len(query) <= QUERY_BYTES:
+    if end and code != FORMERR and _short(query):
         try:
             edns = _edns(decode(query))
         except MalformedError:
@@ -238,6 +243,12 @@ def refusal(query: bytes, code: int) -> bytes:
         opt = _opt_for(edns)
     counts = bytes((0, 1 if end else 0, 0, 0, 0, 0, 0, 1 if opt else 0))
     return query[:2] + flags.to_bytes(2, "big") + counts + query[HEADER_BYTES : end or HEADER_BYTES] + opt
+
+
+def _short(query: bytes) -> bool:
+    """Say whether a question may be read: how long that takes must not be its sender's choice."""
+    counts = (int.from_bytes(query[at : at + 2], "big") for at in (6, 8, 10))
+    return len(query) <= QUERY_BYTES and sum(counts) <= _RECORDS
 
 
 def _edns(message: Message) -> _Edns | None:

@@ -9,7 +9,7 @@ Source: RFC 1035 §4.1 (messages), §4.1.4 (compression), §2.3.4 (sizes); RFC 6
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from struct import Struct
 from typing import NamedTuple
 
@@ -257,46 +257,32 @@ def encode(message: Message) -> bytes:
     return b"".join(pieces)
 
 
-def cut(data: bytes, limit: int) -> bytes:
-    """Shorten an answer to `limit` bytes: with the answers that fit, its OPT record, and the bit TC (RFC 2181 §9).
+def cut(data: bytes, limit: int, opt: bytes = b"") -> bytes:
+    """Shorten an answer to `limit` bytes: the answers that fit, the record `opt`, and the bit TC (RFC 2181 §9).
 
-    Some clients take what is there instead of asking again over TCP, so as much as fits is left to them. What cannot
-    be read keeps its question at most.
+    Some clients take what is there instead of asking again over TCP, so as much as fits is left to them. The OPT record
+    is the asker's and ours, not that of who made the answer (RFC 6891 §6.1.1). Costs no more than `limit`, whatever
+    the rest is.
     """
     end = question_end(data)
-    at, answers, tail = end or HEADER_BYTES, 0, b""
-    if end:
-        try:
-            spans = list(_spans(data, end))
-        except MalformedError:
-            spans = []
-        counts = _HEADER.unpack_from(data)
-        tail = next(
-            (data[start:behind] for start, behind in spans[-counts[5] :] if _is_opt(data, start)), b""
-        )
-        for _, behind in spans[: counts[3]]:
-            if behind + len(tail) > limit:
-                break
-            at, answers = behind, answers + 1
-    number, flags, *_ = _HEADER.unpack_from(data)
-    header = _HEADER.pack(number, flags | _TC, 1 if end else 0, answers, 0, 1 if tail else 0)
-    return header + data[HEADER_BYTES:at] + tail
+    at, answers = end or HEADER_BYTES, 0
+    number, flags, _, count, *_ = _HEADER.unpack_from(data)
+    while end and answers < count:
+        behind = _record_end(data, at)
+        if not behind or behind + len(opt) > limit:
+            break
+        at, answers = behind, answers + 1
+    header = _HEADER.pack(number, flags | _TC, 1 if end else 0, answers, 0, 1 if opt else 0)
+    return header + data[HEADER_BYTES:at] + opt
 
 
-def _spans(data: bytes, at: int) -> Iterator[tuple[int, int]]:
-    """Give where each record behind the question begins and ends, without reading names; raises MalformedError."""
-    for _ in range(sum(_HEADER.unpack_from(data)[3:])):
-        start = at
-        while at < len(data) and 0 < data[at] <= _LABEL_BYTES:
-            at += 1 + data[at]
-        at += 2 if at < len(data) and data[at] else 1
-        if at + _FIXED.size > len(data):
-            raise MalformedError("the message ends in a record")
-        at += _FIXED.size + int.from_bytes(data[at + 8 : at + 10], "big")
-        if at > len(data):
-            raise MalformedError("a record's data goes beyond the message")
-        yield start, at
-
-
-def _is_opt(data: bytes, start: int) -> bool:
-    return data[start : start + 3] == b"\0\0" + bytes((OPT,))
+def _record_end(data: bytes, at: int) -> int:
+    """Give the place behind the record at `at`, without following its name; 0 where it is not whole."""
+    while at < len(data) and 0 < data[at] <= _LABEL_BYTES:
+        at += 1 + data[at]
+    at += 2 if at < len(data) and data[at] else 1
+    end = at + _FIXED.size
+    if end > len(data):
+        return 0
+    end += int.from_bytes(data[end - 2 : end], "big")
+    return end if end <= len(data) else 0

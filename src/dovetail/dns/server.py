@@ -29,7 +29,7 @@ from dovetail.dns.zone import View
 
 __all__ = ["Resolver", "Sandbox"]
 
-_AT_ONCE = 64  # datagrams of one sandbox before the others have their turn
+_AT_ONCE = 32  # datagrams of one sandbox before the others have their turn
 _CONNECTIONS = 64  # of one sandbox
 _IDLE_S = 10.0  # RFC 7766 §6.2.3: a few seconds
 _STOP_S = 5.0

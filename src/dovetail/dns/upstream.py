@@ -196,7 +196,7 @@ class _Exchange:
         # with the question as it was asked: a server may have changed its case
         answer = query[:2] + data[2:HEADER_BYTES] + query[HEADER_BYTES:end] + data[end:]
         if len(answer) > self.ask.limit:
-            answer = cut(answer, self.ask.limit)
+            answer = cut(answer, self.ask.limit, self.ask.opt)
         self._finish(answer)
 
     def failed(self, server: Server) -> None:

@@ -220,6 +220,10 @@ OPT = b"\0\0\x29\2\0\0\0\0\0\0\0"
         HEAD[:-1] + b"\2" + QUESTION + OPT * 2,  # RFC 6891 §6.1.1
         HEAD[:-1] + b"\1" + QUESTION + b"\1x" + OPT,  # its name is the root's
         HEAD[:-1] + b"\1" + QUESTION + OPT[:-1],
+        HEAD[:7]
+        + b"\x09\0\0\0\0"
+        + QUESTION
+        + (b"\xc0\x0c\0\1\0\1" + bytes(6)) * 9,  # more records than any has
         HEAD[:-1] + b"\1" + QUESTION + OPT[:-2] + b"\x13\x88" + bytes(5000),  # longer than any question
     ],
 )
