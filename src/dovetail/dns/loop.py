@@ -72,11 +72,14 @@ class Loop:
         self._stopping = False
         self._poll.register(self._wake, _READ)
 
-    def watch(self, fd: int, readable: Action, writable: Action | None = None) -> None:
-        """Call when there is something to read and, with `writable`, when there is room to write; replaces what was."""
-        events = _READ | (_WRITE if writable is not None else 0)
+    def watch(self, fd: int, readable: Action | None, writable: Action | None = None) -> None:
+        """Call when there is something to read, or room to write; one of them at least. Replaces what was.
+
+        An error or the other's end of all calls either.
+        """
+        events = (_READ if readable is not None else 0) | (_WRITE if writable is not None else 0)
         known = fd in self._watched
-        self._watched[fd] = (readable, writable if writable is not None else readable)
+        self._watched[fd] = (readable or writable or _nothing, writable or readable or _nothing)
         if known:
             self._poll.modify(fd, events)
         else:
@@ -153,3 +156,7 @@ class Loop:
         except Exception:  # an edge: one sandbox's trouble must not end the others' answers
             self._counters.faults += 1
             _LOG.exception("dns.fault")
+
+
+def _nothing() -> None:
+    """Stand for no action."""

@@ -69,17 +69,14 @@ class Stream:
 
     def _watch(self) -> None:
         """Watch for what is of use now: at the other's end of speaking, a poll would come back at once for ever."""
-        if self._out or self._connecting:
-            self._loop.watch(self._socket.fileno(), self._read, self._flush)
-        elif self._deaf:
+        readable = None if self._deaf or self._connecting else self._read
+        writable = self._flush if self._out or self._connecting else None
+        if readable is None and writable is None:
             self._loop.unwatch(self._socket.fileno())
         else:
-            self._loop.watch(self._socket.fileno(), self._read)
+            self._loop.watch(self._socket.fileno(), readable, writable)
 
     def _read(self) -> None:
-        if self._connecting or self._deaf:
-            self._flush()
-            return
         try:
             data = self._socket.recv(_AT_ONCE)
         except (BlockingIOError, InterruptedError):

@@ -8,6 +8,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv4Address
 
 import dns.message
@@ -284,3 +285,49 @@ def test_numbers_are_given_with_their_names(bench) -> None:
     assert samples["dovetail_dns_answers", "SERVFAIL"].value == 1
     assert samples["dovetail_dns_answers_from_memory", None].value == 1
     assert samples["dovetail_dns_in_flight", None].kind == "gauge"
+
+
+def test_an_asker_that_has_said_all_and_does_not_read_is_waited_for_without_a_stir(
+    bench, monkeypatch
+) -> None:
+    """The end of its speaking stays readable, so a poll for that would come back at once, for ever."""
+    rounds = []
+    real = Loop._round
+
+    def counted(loop: Loop) -> None:
+        rounds.append(loop)
+        real(loop)
+
+    monkeypatch.setattr(Loop, "_round", counted)
+    resolver = bench.resolver()
+    many = [Host(str(n), ("many",), (IPv4Address(0x0A010000 + n),)) for n in range(3000)]
+    asker = bench.serve(resolver, View([Zone("front", many)]))
+    query = dns.message.make_query("many", "A")
+
+    def answered(count: int) -> bool:
+        return resolver.counters.from_memory == count
+
+    def still() -> bool:
+        before = len(rounds)
+        time.sleep(0.05)
+        return len(rounds) == before
+
+    with socket.socket() as one:
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        one.settimeout(10)
+        one.connect(asker.address)
+        one.sendall(frame(query.to_wire()))
+        until(lambda: resolver.counters.from_memory == 1)
+        (connection,) = next(iter(resolver._sandboxes))._connections
+        asked = 1
+        while len(connection._stream._out) < 100_000:  # until the kernel takes no more of it
+            asked += 1
+            one.sendall(frame(query.to_wire()))
+            until(partial(answered, asked))
+        one.shutdown(socket.SHUT_WR)
+        until(lambda: connection._ended)
+        until(still)
+        assert not connection._stream.closed
+        assert len(read(one).answer[0]) == 3000
+
+    until(lambda: resolver.counters.connections == 0)
