@@ -1,0 +1,1 @@
+"""The resolver that sandboxes ask: `server.Resolver` serves, `zone.Zone` says who has which name."""
