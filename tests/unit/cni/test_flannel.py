@@ -433,3 +433,12 @@ def test_what_the_delegate_says_on_its_standard_error_is_passed_on(scene: Scene)
     other.write_text(other.read_text().replace("cat $HOME/result", "{ cat $HOME/result; echo hello >&2; }"))
 
     assert scene.outcome("ADD", scene.config()).stderr == b"hello\n"
+
+
+def test_the_previous_result_is_handed_on_in_whatever_case_its_key_is_written(scene: Scene) -> None:
+    result = {"cniVersion": "1.1.0", "ips": [{"address": "10.244.1.7/24"}]}
+    assert scene.call("ADD", scene.config())[0] == 0
+
+    assert scene.call("DEL", scene.config(prevresult=result)) == (0, None)
+
+    assert scene.told("DEL")["prevResult"] == result

@@ -54,16 +54,27 @@ class Call:
         self.stderr = bytearray()
 
     @property
-    def document(self) -> dict[str, Any]:
-        """The configuration with the previous result in it."""
-        if self._result is None:
-            return self.config.document
-        return {**self.config.document, "prevResult": render(self._result, self.version)}
+    def prev_document(self) -> dict[str, Any] | None:
+        """The previous result as a plugin would read it; None where there is none."""
+        if self._result is not None:
+            return render(self._result, self.version)
+        return self.config.object("prevResult").document if "prevResult" in self.config else None
 
     @property
     def stdin(self) -> bytes:
         """The configuration as text: as it came, or as it would."""
-        return self._stdin or msgspec.json.encode(self.document)
+        if self._stdin:
+            return self._stdin
+        result = self.prev_document
+        document = self.config.document
+        return msgspec.json.encode(document if result is None else {**document, "prevResult": result})
+
+    @property
+    def detail(self) -> dict[str, str]:
+        """What a trace says of the call."""
+        environment = self.environment
+        found = {"network": self.name, "container": environment.container_id, "ifname": environment.ifname}
+        return {key: value for key, value in found.items() if value}
 
     @cached_property
     def owner(self) -> Owner:

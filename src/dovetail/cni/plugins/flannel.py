@@ -132,8 +132,8 @@ def _object(document: bytes | None) -> dict[str, Any] | None:
 
 
 def _with_result(document: dict[str, Any], call: Call) -> dict[str, Any]:
-    result = call.document.get("prevResult")
-    return {**document, "prevResult": result} if result else document
+    result = call.prev_document
+    return {**document, "prevResult": result} if result is not None else document
 
 
 def _subnet_file(call: Call) -> str:
