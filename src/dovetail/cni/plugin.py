@@ -92,8 +92,7 @@ def _call(engine: Engine, call: Call, plugin: str, netns_fd: int) -> dict[str, A
             INVALID_CONFIG, f"dovetail has no plugin {plugin!r}", f"there are {', '.join(PLUGINS)}"
         )
     handler = kind(engine)
-    detail = {"network": call.name, "container": environment.container_id, "ifname": environment.ifname}
-    with engine.tracer.step("cni", environment.command, **{k: v for k, v in detail.items() if v}):
+    with engine.tracer.step("cni", environment.command, **call.detail):
         if environment.command in _READ:
             read_conf(kind.section(call.config), kind.conf)
         match environment.command:

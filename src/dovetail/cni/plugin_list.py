@@ -10,7 +10,6 @@ Source: CNI SPEC 1.1.0 "Section 1: Network configuration format", "Section 2: Ex
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 from dovetail.cni.conf import read_conf
@@ -82,7 +81,7 @@ class PluginList:
         with open_sandbox(self._engine, environment) as netns:
             for step in self._steps:
                 call = self._call(step, environment, environ, capability_args, result)
-                with self._traced(environment):
+                with self._engine.tracer.step("cni", environment.command, **call.detail):
                     result = limited(step.plugin.add(call, netns), self.version)
         assert result is not None  # noqa: S101 - there is one plugin at least
         return result
@@ -102,7 +101,7 @@ class PluginList:
                 if step.config.text("type") in without:
                     continue
                 call = self._call(step, environment, environ, capability_args, result)
-                with self._traced(environment):
+                with self._engine.tracer.step("cni", environment.command, **call.detail):
                     step.plugin.check(call, netns)
 
     def delete(
@@ -117,7 +116,7 @@ class PluginList:
         with open_sandbox_if_there(self._engine, environment) as netns:
             for step in reversed(self._steps):
                 call = self._call(step, environment, environ, capability_args, result)
-                with self._traced(environment):
+                with self._engine.tracer.step("cni", environment.command, **call.detail):
                     step.plugin.delete(call, netns)
 
     def _call(
@@ -137,10 +136,6 @@ class PluginList:
             environ=environ,
             result=result,
         )
-
-    def _traced(self, environment: Environment) -> AbstractContextManager[object]:
-        detail = {"network": self.name, "container": environment.container_id, "ifname": environment.ifname}
-        return self._engine.tracer.step("cni", environment.command, **detail)
 
 
 def _environment(environ: Mapping[str, str], command: str) -> Environment:

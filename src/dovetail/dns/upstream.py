@@ -144,7 +144,7 @@ class _Exchange:
         self, forwarder: Forwarder, ask: Ask, forwarding: Forwarding, reply: Reply, *, stream: bool
     ) -> None:
         self.ask, self.forwarding = ask, forwarding
-        self._forwarder, self._loop = forwarder, forwarder.loop
+        self._forwarder, self.loop = forwarder, forwarder.loop
         self._reply, self._kind = reply, _stream_attempt if stream else _DatagramAttempt
         servers = forwarding.in_order()
         # a datagram may be lost; a connection cares for itself
@@ -155,7 +155,7 @@ class _Exchange:
 
     def begin(self) -> None:
         """Ask the first server."""
-        self._timers.append(self._loop.later(self._forwarder.limits.deadline_s, self._late))
+        self._timers.append(self.loop.later(self._forwarder.limits.deadline_s, self._late))
         self._next()
 
     def _next(self) -> None:
@@ -169,7 +169,7 @@ class _Exchange:
                 counters.upstream_failed += 1
                 continue
             self._attempts.setdefault(server, []).append(attempt)
-            patience = self._loop.later(limits.patience_s, partial(self._silent, server))
+            patience = self.loop.later(limits.patience_s, partial(self._silent, server))
             self._timers[1:] = [patience]
             return
         if not self._over and not self._attempts:
@@ -228,11 +228,6 @@ class _Exchange:
                 attempt.close()
         self.forwarding.in_flight -= 1
         self._forwarder.ended(self)
-
-    @property
-    def loop(self) -> Loop:
-        """The loop that attempts are watched by."""
-        return self._loop
 
 
 class _Attempt(Protocol):

@@ -37,10 +37,9 @@ class LinuxFirewall(LinuxHandle):
         return NftTable(self._netfilter, _TABLE)
 
     def close(self) -> None:
-        """Close its sockets; nothing of the kernel's state changes."""
+        """Close its own sockets; nothing of the kernel's state changes. Those of rtnetlink are the namespace's."""
         if "_netfilter" in self.__dict__:
             self._netfilter.close()
-        super().close()
 
     # -- nftables ---------------------------------------------------------------------------------
 

@@ -51,9 +51,6 @@ class LinuxHandle:
         self._route = self._home.route
         self._batches = _Batches()
 
-    def close(self) -> None:
-        """Close what it has opened for itself; nothing of the kernel's state changes. The route sockets are `home`'s."""
-
     def borrow_route(self) -> AbstractContextManager[NetlinkSocket]:
         """Lend the namespace's rtnetlink socket."""
         return self._route.borrow()

@@ -76,19 +76,11 @@ class LinuxMoving(LinuxHandle):
         commands = partial(describe, "take_link", name, netns, new_name=new_name, alias=alias)
 
         def take() -> None:
-            there = LinuxMoving(netns)
-            try:
-                there.move_link(name, self._home, new_name=new_name, alias=alias)
-            finally:
-                there.close()
+            LinuxMoving(netns).move_link(name, self._home, new_name=new_name, alias=alias)
 
         self._do(Operation(commands, lambda _: [], after=take))
 
 
 def _there(netns: Netns, name: str) -> bool:
-    handle = LinuxHandle(netns)
-    try:
-        with handle.borrow_route() as netlink:
-            return bool(index_of(netlink.fileno(), name))
-    finally:
-        handle.close()
+    with LinuxHandle(netns).borrow_route() as netlink:
+        return bool(index_of(netlink.fileno(), name))

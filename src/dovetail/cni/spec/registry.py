@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from dovetail.cni.errors import INCOMPATIBLE_VERSION, CniError
 from dovetail.cni.folded import Folded
 from dovetail.cni.spec import v010, v030, v100, v110
+from dovetail.cni.spec.parts import limit
 from dovetail.cni.spec.result import Result
 
 __all__ = ["SUPPORTED", "check_version", "convert", "limited", "number", "parse", "render"]
@@ -21,14 +22,14 @@ class _Wire(NamedTuple):
     limit: Callable[[Result], Result] | None = None
 
 
-_010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse, v100.limit)
+_010, _030 = _Wire(v010.render, v010.parse), _Wire(v030.render, v030.parse, limit)
 _WIRES: dict[str, _Wire] = {
     "0.1.0": _010,
     "0.2.0": _010,
     "0.3.0": _030,
     "0.3.1": _030,
     "0.4.0": _030,
-    "1.0.0": _Wire(v100.render, v100.parse, v100.limit),
+    "1.0.0": _Wire(v100.render, v100.parse, limit),
     "1.1.0": _Wire(v110.render, v110.parse, lambda result: result),
 }
 SUPPORTED = tuple(_WIRES)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from dovetail.cni.spec.parts import dns, interfaces, ips, limit, route
+from dovetail.cni.spec.parts import dns, interfaces, ips, route
 from dovetail.cni.spec.parts import read as parse
 from dovetail.cni.spec.result import Result
 
-__all__ = ["limit", "parse", "render"]
+__all__ = ["parse", "render"]
 
 
 def render(result: Result, version: str) -> dict[str, Any]:
